@@ -1,0 +1,151 @@
+"""Signatures: what goes into a model and what comes out of it.
+
+Source of the type system: the ONNX IR specification ("Standard data types", "Optional Type").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from onnxsmith.errors import SmithError, UsageError
+
+Dim = int | str | None
+"""One dimension: a size, a symbolic name, or unknown."""
+
+Kind = Literal["tensor", "sparse_tensor", "sequence", "optional", "map"]
+
+_VALUE = re.compile(r"^(?P<name>.+?):(?P<dtype>[a-z0-9_]+)\[(?P<dims>[^\]]*)\]$")
+
+
+@dataclass(frozen=True)
+class ValueSpec:
+    """One input or output.
+
+    Attributes:
+        name: The value's name in the graph.
+        dtype: The element type in numpy's spelling (``float32``, ``bfloat16``, ``string``); of a
+            map, the type of its values.
+        shape: The dimensions, or None where the rank itself is unknown.
+        kind: ``tensor`` for nearly all; the shape of the others is that of their elements.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...] | None
+    kind: Kind = "tensor"
+
+    @classmethod
+    def parse(cls, text: str) -> ValueSpec:
+        """Read ``NAME:DTYPE[D,D,...]``, for example ``x:float32[N,3,224,224]``; ``?`` is unknown.
+
+        Raises:
+            UsageError: The text has another form.
+        """
+        match = _VALUE.match(text)
+        if match is None:
+            raise UsageError(
+                f"cannot read the input {text!r}", "write NAME:DTYPE[D,D,...], e.g. x:float32[N,3]"
+            )
+        dims = [part.strip() for part in match["dims"].split(",") if part.strip()]
+        return cls(match["name"], match["dtype"], tuple(_parse_dim(dim) for dim in dims))
+
+    def __str__(self) -> str:
+        dims = "?" if self.shape is None else ",".join("?" if d is None else str(d) for d in self.shape)
+        text = f"{self.name}: {self.dtype}[{dims}]"
+        return text if self.kind == "tensor" else f"{text} ({self.kind})"
+
+    def concrete(self, dims: Mapping[str, int], default: int) -> tuple[int, ...]:
+        """Return the shape with symbols replaced from ``dims``, else by ``default``.
+
+        Raises:
+            SmithError: The rank is unknown.
+        """
+        if self.shape is None:
+            raise SmithError(
+                f"the shape of {self.name!r} is unknown", "give real inputs with --data or --inputs"
+            )
+        return tuple(
+            d if isinstance(d, int) else dims.get(d, default) if isinstance(d, str) else default
+            for d in self.shape
+        )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The signature of a model: its required inputs (those without an initializer) and outputs."""
+
+    inputs: tuple[ValueSpec, ...]
+    outputs: tuple[ValueSpec, ...]
+
+    def input(self, name: str) -> ValueSpec:
+        """Return the input called ``name``.
+
+        Raises:
+            SmithError: There is none.
+        """
+        return _named(self.inputs, name, "input")
+
+    def output(self, name: str) -> ValueSpec:
+        """Return the output called ``name``.
+
+        Raises:
+            SmithError: There is none.
+        """
+        return _named(self.outputs, name, "output")
+
+    def with_dims(self, dims: Mapping[str, int]) -> ModelSpec:
+        """Return the signature with the named symbolic dimensions fixed.
+
+        Raises:
+            SmithError: A name is not a dimension of any input.
+        """
+        known = {d for v in self.inputs for d in v.shape or () if isinstance(d, str)}
+        for name in dims:
+            if name not in known:
+                raise SmithError(
+                    f"the model has no dimension {name!r}",
+                    f"its dimensions: {', '.join(sorted(known)) or 'none, all are fixed'}",
+                )
+        return ModelSpec(
+            tuple(_fix(v, dims) for v in self.inputs), tuple(_fix(v, dims) for v in self.outputs)
+        )
+
+
+def parse_dims(texts: tuple[str, ...] | list[str]) -> dict[str, int]:
+    """Read ``--dim NAME=SIZE`` options.
+
+    Raises:
+        UsageError: A text has another form or its size is not positive.
+    """
+    dims: dict[str, int] = {}
+    for text in texts:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isascii() or not size.isdigit() or int(size) < 1:
+            raise UsageError(f"cannot read the dimension {text!r}", "write NAME=SIZE, e.g. batch=8")
+        dims[name] = int(size)
+    return dims
+
+
+def _parse_dim(text: str) -> Dim:
+    if text == "?":
+        return None
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _named(values: tuple[ValueSpec, ...], name: str, role: str) -> ValueSpec:
+    for value in values:
+        if value.name == name:
+            return value
+    known = ", ".join(repr(v.name) for v in values)
+    raise SmithError(f"the model has no {role} {name!r}", f"its {role}s: {known}")
+
+
+def _fix(value: ValueSpec, dims: Mapping[str, int]) -> ValueSpec:
+    if value.shape is None:
+        return value
+    return replace(
+        value, shape=tuple(dims.get(d, d) if isinstance(d, str) else d for d in value.shape)
+    )
