@@ -1,0 +1,84 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from onnxsmith.errors import SmithError
+
+_STALE = re.compile(r"^\.(?P<name>.+)\.(?P<pid>\d+)\.tmp$")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write beside ``path`` and rename over it when the block ends without an error.
+
+    A killed process leaves the old file, and at most a hidden ``.NAME.PID.tmp`` that the next
+    write beside it removes.
+
+    Raises:
+        SmithError: The folder is missing or read-only, or the disk is full.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        _remove_stale(path)
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in UTF-8.
+
+    Raises:
+        SmithError: As :func:`replacing`.
+    """
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_error(path: Path, error: OSError) -> SmithError:
+    """Say why ``path`` could not be written."""
+    hints = {
+        errno.ENOSPC: "free some space, or write to another disk",
+        errno.EDQUOT: "free some space, or write to another disk",
+        errno.ENOENT: f"create the folder {path.parent} first",
+        errno.EACCES: "choose a folder that you may write to",
+        errno.EPERM: "choose a folder that you may write to",
+        errno.EROFS: "choose a folder that you may write to",
+        errno.EISDIR: "give a file name, not a folder",
+    }
+    hint = hints.get(error.errno or 0, "check the path")
+    return SmithError(f"cannot write {path}: {error.strerror or error}", hint)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a killed process left of an earlier write to the same name."""
+    for entry in os.scandir(path.parent):
+        match = _STALE.match(entry.name)
+        if match and match["name"] == path.name and not _alive(int(match["pid"])):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,174 @@
+"""Read a model file without reading its weights.
+
+The graph is parsed; large initializers are left where they are, as tensors that point into the
+file. Plain parsing holds every embedded weight at least twice.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from onnxsmith.errors import SmithError
+from onnxsmith.storage.external import check_external_data
+from onnxsmith.storage.wire import Field, WireError, fields, length_prefix
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH = 7
+_GRAPH_INITIALIZER = 5
+_TENSOR_DATA_TYPE = 2
+_TENSOR_FLOAT_DATA = 4
+_TENSOR_RAW_DATA = 9
+
+# Below this size an initializer is parsed into memory: a mapping of its own would cost more.
+_INDEX_THRESHOLD = 64 * 1024
+
+
+class EmbeddedTensor(ir.ExternalTensor):
+    """A weight that stays inside the model file it was found in."""
+
+
+def load_model(path: Path) -> ir.Model:
+    """Read ``path``; embedded and external weights stay on disk.
+
+    Raises:
+        SmithError: The file is missing, no ONNX model, truncated, or its external data is
+            missing, too short or outside the model's folder.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise SmithError(f"{path} is empty", "give an ONNX file")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                proto, weights = _parse(memoryview(mapped), path)
+    except OSError as error:
+        raise SmithError(
+            f"cannot read {path}: {error.strerror}", "check the path and its permissions"
+        ) from error
+    check_external_data(proto, path.parent)
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # noqa: BLE001 - onnx_ir has no common base for bad graphs
+        raise SmithError(
+            f"{path} holds an invalid graph: {_innermost(error)}", "export the model again"
+        ) from error
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    for name, tensor in weights.items():
+        model.graph.initializers[name].const_value = tensor
+    return model
+
+
+def _parse(data: memoryview, path: Path) -> tuple[onnx.ModelProto, dict[str, EmbeddedTensor]]:
+    try:
+        skeleton, found = _strip(data)
+        proto = onnx.ModelProto.FromString(skeleton)
+    except (WireError, DecodeError) as error:
+        raise SmithError(
+            f"{path} is not an ONNX model, or it is truncated: {error}",
+            "export or copy the file again",
+        ) from error
+    finally:
+        data.release()
+    if not proto.HasField("graph") or not proto.opset_import:
+        raise SmithError(
+            f"{path} is not an ONNX model: it has no graph or no opset import",
+            "give a model that an ONNX exporter wrote",
+        )
+    weights = {}
+    for index, (start, end) in found.items():
+        tensor = proto.graph.initializer[index]
+        weights[tensor.name] = _embedded(tensor, path, start, end)
+    return proto, weights
+
+
+def _strip(data: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
+    """Return the model without large weights, and where those lie, by initializer index."""
+    found: dict[int, tuple[int, int]] = {}
+    parts: list[bytes] = []
+    index = 0
+    for field in fields(data, 0, len(data)):
+        if field.number != _MODEL_GRAPH or field.wire != 2:
+            parts.append(bytes(data[field.start : field.end]))
+            continue
+        graph: list[bytes] = []
+        for piece, is_weight, weight in _graph_pieces(data, field):
+            graph.append(piece)
+            if weight is not None:
+                found[index] = weight
+            index += is_weight
+        body = b"".join(graph)
+        parts += [length_prefix(_MODEL_GRAPH, len(body)), body]
+    return b"".join(parts), found
+
+
+def _graph_pieces(
+    data: memoryview, graph: Field
+) -> Iterator[tuple[bytes, bool, tuple[int, int] | None]]:
+    """Yield the graph's bytes piece by piece: (bytes, is an initializer, its weight's range)."""
+    kept = graph.payload  # records from here on are copied as one slice
+    for field in fields(data, graph.payload, graph.end):
+        if field.number != _GRAPH_INITIALIZER or field.wire != 2:
+            continue
+        yield bytes(data[kept : field.start]), False, None
+        kept = field.end
+        weight = None
+        if field.end - field.payload >= _INDEX_THRESHOLD:
+            weight = _weight_range(data, field)
+        if weight is None:
+            yield bytes(data[field.start : field.end]), True, None
+        else:
+            header = bytes(data[field.payload : weight.start]) + bytes(data[weight.end : field.end])
+            record = length_prefix(_GRAPH_INITIALIZER, len(header)) + header
+            yield record, True, (weight.payload, weight.end)
+    yield bytes(data[kept : graph.end]), False, None
+
+
+def _weight_range(data: memoryview, tensor: Field) -> Field | None:
+    """Return the field that holds the tensor's values as plain little-endian bytes, if any."""
+    payload: Field | None = None
+    data_type = 0
+    for field in fields(data, tensor.payload, tensor.end):
+        if field.number == _TENSOR_DATA_TYPE:
+            data_type = data[field.payload]
+        elif field.number in (_TENSOR_RAW_DATA, _TENSOR_FLOAT_DATA) and field.wire == 2:
+            if payload is not None:
+                return None  # values in several pieces: left to the parser
+            payload = field
+    if payload is None or payload.end - payload.payload < _INDEX_THRESHOLD:
+        return None
+    # Packed float_data of a float tensor is the same bytes as raw_data; of a complex one it is not.
+    if payload.number == _TENSOR_FLOAT_DATA and data_type != onnx.TensorProto.FLOAT:
+        return None
+    return payload
+
+
+def _embedded(tensor: onnx.TensorProto, path: Path, start: int, end: int) -> EmbeddedTensor:
+    dtype = ir.DataType(tensor.data_type)
+    shape = ir.Shape(list(tensor.dims))
+    size = 1
+    for dim in tensor.dims:
+        size *= dim
+    if any(dim < 0 for dim in tensor.dims) or (size * dtype.bitwidth + 7) // 8 != end - start:
+        raise SmithError(
+            f"{path}: initializer {tensor.name!r} of {dtype.name}{list(tensor.dims)} "
+            f"has {end - start} bytes",
+            "export the model again",
+        )
+    # An absolute location and no base_dir: the weight lies in the very file that was opened, so
+    # onnx_ir's containment rules for external files do not apply (they refuse hard links).
+    return EmbeddedTensor(
+        location=path.resolve(), offset=start, length=end - start, dtype=dtype, shape=shape,
+        name=tensor.name,
+    )
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300]
