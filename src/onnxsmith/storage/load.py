@@ -31,7 +31,53 @@ _INDEX_THRESHOLD = 64 * 1024
 
 
 class EmbeddedTensor(ir.ExternalTensor):
-    """A weight that stays inside the model file it was found in."""
+    """A weight that stays inside the model file it was found in.
+
+    Args:
+        path: The model file, open as ``identity`` says when its offsets were read.
+        identity: What :func:`file_identity` returned then.
+        start: First byte of the values.
+        end: Position behind the last.
+        proto: The initializer without its values.
+    """
+
+    def __init__(
+        self, path: Path, identity: tuple[int, ...], start: int, end: int, proto: onnx.TensorProto
+    ) -> None:
+        # An absolute location and no base_dir: the weight lies in the very file that was opened,
+        # so onnx_ir's containment rules for external files do not apply (they refuse hard links).
+        super().__init__(
+            location=path.resolve(),
+            offset=start,
+            length=end - start,
+            dtype=ir.DataType(proto.data_type),
+            shape=ir.Shape(list(proto.dims)),
+            name=proto.name,
+        )
+        self.identity = identity
+
+    @property
+    def path(self) -> str:
+        """The model file.
+
+        Raises:
+            SmithError: It was replaced since it was loaded: the offset would name other bytes.
+        """
+        path = str(self.location)
+        if file_identity(Path(path)) != self.identity:
+            raise SmithError(
+                f"{path} was replaced after the model was loaded from it", "load the model again"
+            )
+        return path
+
+
+def file_identity(path: Path) -> tuple[int, ...]:
+    """Return what tells one state of a file from another: device, inode, size, change time."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def load_model(path: Path) -> ir.Model:
@@ -81,9 +127,10 @@ def _parse(data: memoryview, path: Path) -> tuple[onnx.ModelProto, dict[str, Emb
             "give a model that an ONNX exporter wrote",
         )
     weights = {}
+    identity = file_identity(path)
     for index, (start, end) in found.items():
         tensor = proto.graph.initializer[index]
-        weights[tensor.name] = _embedded(tensor, path, start, end)
+        weights[tensor.name] = _embedded(tensor, path, identity, start, end)
     return proto, weights
 
 
@@ -148,9 +195,10 @@ def _weight_range(data: memoryview, tensor: Field) -> Field | None:
     return payload
 
 
-def _embedded(tensor: onnx.TensorProto, path: Path, start: int, end: int) -> EmbeddedTensor:
+def _embedded(
+    tensor: onnx.TensorProto, path: Path, identity: tuple[int, ...], start: int, end: int
+) -> EmbeddedTensor:
     dtype = ir.DataType(tensor.data_type)
-    shape = ir.Shape(list(tensor.dims))
     size = 1
     for dim in tensor.dims:
         size *= dim
@@ -160,12 +208,7 @@ def _embedded(tensor: onnx.TensorProto, path: Path, start: int, end: int) -> Emb
             f"has {end - start} bytes",
             "export the model again",
         )
-    # An absolute location and no base_dir: the weight lies in the very file that was opened, so
-    # onnx_ir's containment rules for external files do not apply (they refuse hard links).
-    return EmbeddedTensor(
-        location=path.resolve(), offset=start, length=end - start, dtype=dtype, shape=shape,
-        name=tensor.name,
-    )
+    return EmbeddedTensor(path, identity, start, end, tensor)
 
 
 def _innermost(error: BaseException) -> str:
