@@ -53,7 +53,11 @@ class ValueSpec:
         return cls(match["name"], match["dtype"], tuple(_parse_dim(dim) for dim in dims))
 
     def __str__(self) -> str:
-        dims = "?" if self.shape is None else ",".join("?" if d is None else str(d) for d in self.shape)
+        dims = (
+            "?"
+            if self.shape is None
+            else ",".join("?" if d is None else str(d) for d in self.shape)
+        )
         text = f"{self.name}: {self.dtype}[{dims}]"
         return text if self.kind == "tensor" else f"{text} ({self.kind})"
 

@@ -114,9 +114,7 @@ def _save_embedded(model: ir.Model, large: list[ir.Value], path: Path) -> None:
             del proto.graph.initializer[index]
     graph = proto.graph.SerializeToString(deterministic=True)
     proto.ClearField("graph")
-    size = len(graph) + sum(
-        len(h) + _tensor(v).nbytes for h, v in zip(headers, large, strict=True)
-    )
+    size = len(graph) + sum(len(h) + _tensor(v).nbytes for h, v in zip(headers, large, strict=True))
     with replacing(path) as file:
         file.write(proto.SerializeToString(deterministic=True))
         file.write(length_prefix(_MODEL_GRAPH, size) + graph)
@@ -176,7 +174,11 @@ def _placeholder(value: ir.Value, location: str, offset: int) -> ir.ExternalTens
     tensor = _tensor(value)
     shape = tensor.shape
     return ir.ExternalTensor(
-        location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(shape.numpy()),
+        location,
+        offset,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=ir.Shape(shape.numpy()),
         name=_name(value),
     )
 

@@ -1,0 +1,83 @@
+"""Options that several commands share. One option means the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+Option = Callable[[Decorated], Decorated]
+
+json_option: Option[Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON."
+)
+target_option: Option[Any] = click.option(
+    "--target",
+    "target_name",
+    default="cpu",
+    show_default=True,
+    metavar="T",
+    help="What the model is for: cpu, cuda, tensorrt, edge-cpu, edge-web, server.",
+)
+dim_option: Option[Any] = click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Size of a symbolic dimension; may be repeated.",
+)
+threads_option: Option[Any] = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads within an operator. Default: the runtime's choice.",
+)
+data_option: Option[Any] = click.option(
+    "--data",
+    metavar="D",
+    help="digits, mnist:DIR, npz:FILE, csv:FILE?label=COL, images:DIR or package.module:callable.",
+)
+seed_option: Option[Any] = click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all randomness."
+)
+strict_option: Option[Any] = click.option(
+    "--strict", is_flag=True, help="Exit with 3 also for a change that was dropped for speed."
+)
+
+
+def providers_options(command: Decorated) -> Decorated:
+    """Add ``--providers`` and ``--require-provider``."""
+    command = click.option(
+        "--require-provider", metavar="P", help="Fail unless this provider is in use."
+    )(command)
+    return click.option(
+        "--providers",
+        metavar="P,P",
+        callback=_split,
+        help="Execution providers in order of preference, e.g. cuda,cpu.",
+    )(command)
+
+
+def tolerance_options(command: Decorated) -> Decorated:
+    """Add ``--rtol`` and ``--atol``."""
+    command = click.option(
+        "--atol",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        help="Allowed difference, as a share of the largest magnitude in an output.",
+    )(command)
+    return click.option(
+        "--rtol",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        help="Allowed difference relative to each value.",
+    )(command)
+
+
+def _split(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None

@@ -1,0 +1,219 @@
+"""When are two outputs the same? Differences, and the tolerances by element type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What an element may differ by: ``rtol * |reference| + atol * max |reference|``.
+
+    The absolute part scales with the output, because rounding errors of a network scale with the
+    magnitudes inside it and not with each single result.
+    """
+
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one output of a candidate departs from its reference.
+
+    Attributes:
+        output: The output's name.
+        max_abs: Largest absolute difference.
+        max_rel: ``max_abs`` over the largest magnitude in the reference.
+        snr_db: Signal to noise in decibels; infinite for equal outputs.
+        mismatched: Share of elements beyond the tolerance, 0 to 1.
+        ok: Whether all are within.
+        reason: Why not, in words; empty where ``ok``.
+    """
+
+    output: str
+    max_abs: float
+    max_rel: float
+    snr_db: float
+    mismatched: float
+    ok: bool
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the difference as JSON values; infinities become None."""
+        return {
+            "output": self.output,
+            "max_abs": _finite(self.max_abs),
+            "max_rel": _finite(self.max_rel),
+            "snr_db": _finite(self.snr_db),
+            "mismatched": self.mismatched,
+            "ok": self.ok,
+            "reason": self.reason,
+        }
+
+
+# Rewrites reorder sums: float32 networks of common depth then differ by 1e-7 to 1e-5 of the
+# largest magnitude, float16 ones by about 1e-3. A wrong constant is orders above that.
+_TOLERANCES = {
+    "float64": Tolerance(1e-7, 1e-9),
+    "float32": Tolerance(1e-4, 2e-5),
+    "float16": Tolerance(1e-2, 2e-3),
+    "bfloat16": Tolerance(5e-2, 1e-2),
+    "complex64": Tolerance(1e-4, 2e-5),
+    "complex128": Tolerance(1e-7, 1e-9),
+}
+_EXACT = Tolerance(0.0, 0.0)
+
+
+def tolerance_for(dtype: np.dtype[Any]) -> Tolerance:
+    """Return the tolerance for exact rewrites by element type; integers and text must be equal."""
+    return _TOLERANCES.get(str(dtype), _EXACT)
+
+
+def compare(
+    reference: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    tolerance: Tolerance | None = None,
+) -> tuple[Difference, ...]:
+    """Compare outputs by name.
+
+    Args:
+        reference: Output name to array, or to a (nested) list of arrays for sequences, or None
+            for an empty optional.
+        candidate: The same outputs of the other model.
+        tolerance: Overrides the tolerance of the floating-point outputs.
+    """
+    return tuple(
+        compare_value(name, expected, candidate[name], tolerance)
+        if name in candidate
+        else broken(name, "the output is missing")
+        for name, expected in reference.items()
+    )
+
+
+def compare_value(
+    name: str, expected: Any, actual: Any, tolerance: Tolerance | None = None
+) -> Difference:
+    """Compare one output; see :func:`compare`."""
+    if isinstance(expected, np.ndarray) and isinstance(actual, np.ndarray):
+        return _compare_arrays(name, expected, actual, tolerance)
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        if expected.keys() != actual.keys():
+            return broken(name, "the map has other keys")
+        return compare_value(name, list(expected.values()), list(actual.values()), tolerance)
+    if isinstance(expected, list) and isinstance(actual, list):
+        if len(expected) != len(actual):
+            return broken(name, f"{len(actual)} elements instead of {len(expected)}")
+        pairs = zip(expected, actual, strict=True)
+        found = [compare_value(name, e, a, tolerance) for e, a in pairs]
+        return max(found, key=lambda d: (not d.ok, d.max_rel), default=_equal(name))
+    if isinstance(expected, (int, float, str)) and type(expected) is type(actual):
+        return _compare_arrays(name, np.asarray(expected), np.asarray(actual), tolerance)
+    if expected is None and actual is None:
+        return _equal(name)
+    return broken(name, f"{type(actual).__name__} instead of {type(expected).__name__}")
+
+
+def broken(name: str, reason: str) -> Difference:
+    """Return the difference of outputs that cannot be compared."""
+    return Difference(name, math.inf, math.inf, -math.inf, 1.0, ok=False, reason=reason)
+
+
+def is_floating(array: np.ndarray[Any, Any]) -> bool:
+    """Tell whether the elements are floating point or complex, ml_dtypes' small floats included."""
+    return array.dtype.kind in "fc" or (
+        array.dtype.kind == "V" and not str(array.dtype).startswith(("int", "uint"))
+    )
+
+
+def _compare_arrays(
+    name: str,
+    expected: np.ndarray[Any, Any],
+    actual: np.ndarray[Any, Any],
+    tolerance: Tolerance | None,
+) -> Difference:
+    if expected.dtype != actual.dtype and not (
+        expected.dtype.kind in "OU" and actual.dtype.kind in "OU"
+    ):
+        return broken(name, f"{actual.dtype} instead of {expected.dtype}")
+    if expected.shape != actual.shape:
+        return broken(name, f"shape {list(actual.shape)} instead of {list(expected.shape)}")
+    if expected.size == 0:
+        return _equal(name)
+    if not is_floating(expected):
+        return _compare_exact(name, expected, actual)
+    bounds = tolerance or tolerance_for(expected.dtype)
+    wide = np.complex128 if expected.dtype.kind == "c" else np.float64
+    return _compare_floats(name, expected.astype(wide), actual.astype(wide), bounds)
+
+
+def _compare_exact(
+    name: str, expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any]
+) -> Difference:
+    different = np.asarray(expected != actual)
+    share = float(different.mean())
+    if share == 0.0:
+        return _equal(name)
+    max_abs = max_rel = math.inf
+    if expected.dtype.kind in "iub":
+        wide = expected.astype(np.float64)
+        max_abs = float(np.abs(wide - actual.astype(np.float64)).max())
+        max_rel = max_abs / max(float(np.abs(wide).max()), 1.0)
+    reason = f"{share:.2%} of the elements differ"
+    return Difference(name, max_abs, max_rel, 0.0, share, ok=False, reason=reason)
+
+
+def _compare_floats(
+    name: str, expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any], bounds: Tolerance
+) -> Difference:
+    finite = np.isfinite(expected)
+    same_special = (np.isnan(expected) & np.isnan(actual)) | (expected == actual)
+    lost = ~finite & ~same_special | finite & ~np.isfinite(actual)
+    if lost.any():
+        word = "NaN or infinite" if (finite & lost).any() else "another special value"
+        return broken(name, f"{float(lost.mean()):.2%} of the elements became {word}")
+    if not finite.any():
+        return _equal(name)
+    reference, found = expected[finite], actual[finite]
+    error = np.abs(found - reference)
+    magnitude = np.abs(reference)
+    scale = float(magnitude.max())
+    beyond = float((error > bounds.rtol * magnitude + bounds.atol * scale).mean())
+    max_abs = float(error.max())
+    max_rel = max_abs / scale if scale else (0.0 if max_abs == 0.0 else math.inf)
+    reason = (
+        ""
+        if beyond == 0.0
+        else f"{beyond:.2%} of the elements differ by more than allowed, at most {max_rel:.1e} "
+        "of the largest magnitude"
+    )
+    snr = _snr_db(magnitude, error)
+    return Difference(name, max_abs, max_rel, snr, beyond, ok=beyond == 0.0, reason=reason)
+
+
+def _snr_db(signal: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> float:
+    power, residue = float(np.square(signal).sum()), float(np.square(noise).sum())
+    if residue == 0.0:
+        return math.inf
+    return 10.0 * math.log10(power / residue) if power else -math.inf
+
+
+def _equal(name: str) -> Difference:
+    return Difference(name, 0.0, 0.0, math.inf, 0.0, ok=True)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return numpy's type for an element type's name, ml_dtypes' included; text is ``object``."""
+    if name == "string":
+        return np.dtype(object)
+    return np.dtype(getattr(ml_dtypes, name)) if hasattr(ml_dtypes, name) else np.dtype(name)

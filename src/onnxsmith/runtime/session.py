@@ -1,0 +1,338 @@
+"""Run an artifact on ONNX Runtime with explicit providers and no surprises."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import SmithError
+from onnxsmith.numerics import numpy_dtype
+from onnxsmith.runtime.providers import missing_provider, provider_name, resolve_providers
+from onnxsmith.spec import ValueSpec
+from onnxsmith.storage.save import large_initializers, skeleton, tensor_chunks
+from onnxsmith.target import TARGETS, Target
+
+SETTINGS_KEY = "onnxsmith.session"
+"""Model metadata property: session settings that belong to the model, as a JSON object."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one node of the runtime's final graph runs."""
+
+    node: str
+    op_type: str
+    provider: str
+
+
+class Session:
+    """A model ready to run; a context manager.
+
+    Weights are mapped from where they lie, not copied.
+
+    Args:
+        artifact: The model.
+        target: Supplies the providers where none are given.
+        threads: Threads within an operator; None leaves the choice to the runtime.
+        providers: Execution providers in order of preference, instead of the target's.
+        require_provider: A provider that must be in use, or the session fails.
+        optimize: False switches all of the runtime's graph optimisations and weight packing off:
+            what runs is the graph as it stands, which is what a check wants.
+
+    Raises:
+        SmithError: The runtime refuses the model, or a provider is not there.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        target: Target = TARGETS["cpu"],
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        require_provider: str | None = None,
+        optimize: bool = True,
+    ) -> None:
+        self.artifact = artifact
+        self.spec = artifact.spec
+        self._files = contextlib.ExitStack()
+        names = resolve_providers(target, providers)
+        options = session_options(artifact, threads=threads, optimize=optimize)
+        try:
+            with _quiet():
+                payload = _serialize(artifact.model, options, self._files)
+                self._session = ort.InferenceSession(payload, options, providers=list(names))
+        except SmithError:
+            self._files.close()
+            raise
+        except Exception as error:  # the runtime's errors have no common base
+            self._files.close()
+            raise SmithError(
+                f"the runtime refuses the model: {runtime_message(error)}",
+                "see 'onnxsmith inspect' for its operators and opsets",
+            ) from error
+        self._check_providers(names, require_provider)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the runtime's session and any temporary weights."""
+        del self._session
+        self._files.close()
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers in use, in order of preference."""
+        return tuple(self._session.get_providers())
+
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Return the outputs by name.
+
+        Args:
+            feeds: Input name to array. Missing, unknown and ill-typed inputs are errors.
+            outputs: Which outputs; None for all.
+
+        Raises:
+            SmithError: A feed does not fit the signature, or the runtime fails.
+        """
+        checked = check_feeds(self.spec.inputs, feeds)
+        names = list(outputs) if outputs else [o.name for o in self.spec.outputs]
+        try:
+            results = self._session.run(names, checked)
+        except Exception as error:  # the runtime's errors have no common base
+            raise SmithError(
+                f"running the model failed: {runtime_message(error)}",
+                "check the inputs' shapes and values",
+            ) from error
+        return dict(zip(names, results, strict=True))
+
+    def bind(self) -> Binding:
+        """Return an IO binding: inputs and outputs stay on the session's device."""
+        return Binding(self._session, self.spec.inputs)
+
+    def placement(self) -> tuple[Placement, ...]:
+        """Return which provider runs each node of the graph that the runtime made."""
+        return tuple(
+            Placement(node.name, node.op_type, group.ep_name)
+            for group in self._session.get_provider_graph_assignment_info()
+            for node in group.get_nodes()
+        )
+
+    def _check_providers(self, asked: tuple[str, ...], required: str | None) -> None:
+        """The runtime drops providers that fail to load with no more than a log line."""
+        used = self.providers
+        wanted = [provider_name(required)] if required else [asked[0]]
+        for name in wanted:
+            if name not in used:
+                self.close()
+                raise missing_provider(name)
+
+
+class Binding:
+    """Inputs and outputs bound to a session; outputs are allocated once and reused."""
+
+    def __init__(self, session: ort.InferenceSession, inputs: Sequence[ValueSpec]) -> None:
+        self._session = session
+        self._inputs = inputs
+        self._binding = session.io_binding()
+        for output in session.get_outputs():
+            self._binding.bind_output(output.name)
+
+    def set_input(self, name: str, array: Array) -> None:
+        """Bind ``array`` (copied where the runtime needs it so) to the input ``name``."""
+        specs = [spec for spec in self._inputs if spec.name == name]
+        checked = check_feeds(specs, {name: array})
+        # The runtime reads the array in place: it must stay alive and contiguous.
+        self._binding.bind_cpu_input(name, np.ascontiguousarray(checked[name]))
+
+    def run(self) -> None:
+        """Run the model on the bound inputs.
+
+        Raises:
+            SmithError: The runtime fails.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # the runtime's errors have no common base
+            raise SmithError(
+                f"running the model failed: {runtime_message(error)}",
+                "check the inputs' shapes and values",
+            ) from error
+
+    def outputs(self) -> dict[str, Array]:
+        """Return copies of the outputs by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))
+
+
+def session_options(
+    artifact: Artifact, *, threads: int | None = None, optimize: bool = True
+) -> ort.SessionOptions:
+    """Return the runtime's options, with the settings that travel in the artifact.
+
+    Raises:
+        SmithError: The artifact's settings are damaged, or ``threads`` is not positive.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if threads is not None:
+        if threads < 1:
+            raise SmithError(f"cannot run on {threads} threads", "give 1 or more")
+        options.intra_op_num_threads = threads
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        return options
+    for key, value in travelling_settings(artifact).items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def travelling_settings(artifact: Artifact) -> dict[str, str]:
+    """Return the session settings that travel in the artifact.
+
+    Only settings that choose optimisations are obeyed: a model file is not to be trusted with
+    folders or libraries.
+
+    Raises:
+        SmithError: They are damaged or not allowed.
+    """
+    text = artifact.model.metadata_props.get(SETTINGS_KEY, "{}")
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise SmithError(f"the model's session settings are damaged: {error}") from error
+    allowed = ("optimization.", "session.qdq", "session.disable_prepacking")
+    if not isinstance(settings, dict) or not all(
+        isinstance(k, str) and k.startswith(allowed) and isinstance(v, str)
+        for k, v in settings.items()
+    ):
+        raise SmithError(
+            "the model asks for session settings that a model may not set",
+            f"remove the metadata property {SETTINGS_KEY!r} from the file",
+        )
+    return settings
+
+
+def check_feeds(inputs: Sequence[ValueSpec], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the feeds in the model's order.
+
+    Raises:
+        SmithError: An input is missing or unknown, or its type, rank or a fixed size differs.
+    """
+    names = {spec.name for spec in inputs}
+    unknown = [name for name in feeds if name not in names]
+    if unknown:
+        raise SmithError(
+            f"the model has no input {unknown[0]!r}", f"its inputs: {', '.join(sorted(names))}"
+        )
+    return {spec.name: _check_feed(spec, feeds) for spec in inputs}
+
+
+def _check_feed(spec: ValueSpec, feeds: Mapping[str, Array]) -> Array:
+    if spec.name not in feeds:
+        raise SmithError(f"the input {spec.name!r} is missing", f"give {spec}")
+    array = feeds[spec.name]
+    if spec.kind != "tensor" or not isinstance(array, np.ndarray):
+        return array
+    text = spec.dtype == "string" and array.dtype.kind in "OUT"
+    if not text and spec.dtype != "unknown" and array.dtype != numpy_dtype(spec.dtype):
+        raise SmithError(
+            f"the input {spec.name!r} is {array.dtype}, not {spec.dtype}", f"give {spec}"
+        )
+    if spec.shape is not None and not (
+        len(array.shape) == len(spec.shape)
+        and all(
+            not isinstance(want, int) or have == want
+            for have, want in zip(array.shape, spec.shape, strict=True)
+        )
+    ):
+        raise SmithError(f"the input {spec.name!r} has shape {list(array.shape)}", f"give {spec}")
+    return array
+
+
+def runtime_message(error: Exception) -> str:
+    """Return the runtime's message in one line, without its code's file names."""
+    text = " ".join(str(error).split())
+    head, _, tail = text.partition("Status Message: ")
+    text = tail or head.rpartition("] : ")[2]
+    return text[:400]
+
+
+def _serialize(model: ir.Model, options: ort.SessionOptions, files: contextlib.ExitStack) -> bytes:
+    """Return the graph; weights are named by file and offset, for the runtime to map.
+
+    Weights in memory are written to a temporary file first: embedding them would hold them three
+    times. One folder setting serves all files, so locations are given relative to the root.
+    """
+    placed: dict[str, ir.ExternalTensor] = {}
+    in_memory: list[ir.Value] = []
+    for value in large_initializers(model):
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            placed[value.name or ""] = _located(value, Path(tensor.path), tensor.offset or 0)
+        else:
+            in_memory.append(value)
+    if in_memory:
+        spilled = files.enter_context(tempfile.NamedTemporaryFile(suffix=".data"))
+        for value in in_memory:
+            assert value.const_value is not None
+            offset = spilled.tell()
+            for chunk in tensor_chunks(value.const_value):
+                spilled.write(chunk)
+            placed[value.name or ""] = _located(value, Path(spilled.name), offset)
+        spilled.flush()
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(Path("/"))
+    )
+    return skeleton(model, placed).SerializeToString()
+
+
+def _located(value: ir.Value, path: Path, offset: int) -> ir.ExternalTensor:
+    tensor = value.const_value
+    assert tensor is not None
+    path = path.resolve()
+    return ir.ExternalTensor(
+        path.relative_to(path.anchor),
+        offset,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=value.name or "",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the runtime's default logger, which speaks before a session's own level counts."""
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(3)
