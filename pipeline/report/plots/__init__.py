@@ -1,0 +1,9 @@
+"""Plots as inline SVG: one function a plot, data and a width in pixels in, markup out."""
+
+from onnxsmith.pipeline.report.plots.bars import Bar, bars
+from onnxsmith.pipeline.report.plots.density import density
+from onnxsmith.pipeline.report.plots.heatmap import heatmap
+from onnxsmith.pipeline.report.plots.intervals import intervals
+from onnxsmith.pipeline.report.plots.svg import NARROW, WIDE
+
+__all__ = ["NARROW", "WIDE", "Bar", "bars", "density", "heatmap", "intervals"]
