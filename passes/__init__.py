@@ -1,0 +1,1 @@
+"""Passes: checked rewrites of a model, one a file."""

@@ -1,0 +1,1 @@
+"""Passes that merge operators into fewer, equal ones."""

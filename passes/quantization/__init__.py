@@ -1,0 +1,1 @@
+"""Passes that store and compute in fewer bits."""

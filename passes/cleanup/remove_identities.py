@@ -1,0 +1,52 @@
+"""Remove Identity nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from onnxsmith.passes.base import Pass, PassContext, PassResult
+
+
+@dataclass(frozen=True)
+class RemoveIdentities(Pass):
+    """Remove Identity nodes: ``Identity(x) = x``.
+
+    An Identity that makes a graph output stays where its input is a graph input, an initializer,
+    itself an output, or comes from an outer graph: the output needs a producer and its own name.
+
+    onnx_ir's pass of that name fails on the last case (an If branch that hands an outer value out).
+    """
+
+    name: ClassVar[str] = "remove-identities"
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Remove Identity nodes in the graph, its subgraphs and the functions."""
+        count = 0
+        for graph in (model.graph, *model.functions.values()):
+            for node in list(ir.traversal.RecursiveGraphIterator(graph)):
+                count += _remove(node)
+        return PassResult(model, bool(count), {"removed": count})
+
+
+def _remove(node: ir.Node) -> bool:
+    if node.op_type != "Identity" or node.domain not in ("", "ai.onnx"):
+        return False
+    source, output = node.inputs[0], node.outputs[0]
+    graph = node.graph
+    if source is None or graph is None:
+        return False
+    if output.is_graph_output():
+        producer = source.producer()
+        if producer is None or producer.graph is not graph or source.is_graph_output():
+            return False
+        source.name, output.name = output.name, None
+    if source.shape is None:
+        source.shape = output.shape
+    if source.type is None:
+        source.type = output.type
+    output.replace_all_uses_with(source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    return True

@@ -1,0 +1,63 @@
+"""The table of passes and the presets made of them."""
+
+from __future__ import annotations
+
+from onnxsmith.plugins import Table
+
+PASSES = Table(
+    "pass",
+    "onnxsmith.passes",
+    {
+        "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
+        "fold-constants": "onnxsmith.passes.cleanup.fold_constants:FoldConstants",
+        "fold-shapes": "onnxsmith.passes.cleanup.fold_shapes:FoldShapes",
+        "fuse-batch-norm": "onnxsmith.passes.fusion.fuse_batch_norm:FuseBatchNorm",
+        "fuse-clips": "onnxsmith.passes.fusion.fuse_clips:FuseClips",
+        "fuse-conv-affine": "onnxsmith.passes.fusion.fuse_conv_affine:FuseConvAffine",
+        "fuse-gemm": "onnxsmith.passes.fusion.fuse_gemm:FuseGemm",
+        "fuse-hard-swish": "onnxsmith.passes.fusion.fuse_hard_swish:FuseHardSwish",
+        "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",
+        "fuse-pad": "onnxsmith.passes.fusion.fuse_pad:FusePad",
+        "fuse-split": "onnxsmith.passes.fusion.fuse_split:FuseSplit",
+        "infer-shapes": "onnxsmith.passes.cleanup.infer_shapes:InferShapes",
+        "inline-functions": "onnxsmith.passes.cleanup.inline_functions:InlineFunctions",
+        "lift-constants": "onnxsmith.passes.cleanup.lift_constants:LiftConstants",
+        "lift-subgraph-initializers": "onnxsmith.passes.cleanup.lift_subgraph_initializers:LiftSubgraphInitializers",
+        "merge-common-subexpressions": "onnxsmith.passes.cleanup.merge_common_subexpressions:MergeCommonSubexpressions",
+        "merge-initializers": "onnxsmith.passes.cleanup.merge_initializers:MergeInitializers",
+        "remove-expands": "onnxsmith.passes.cleanup.remove_expands:RemoveExpands",
+        "remove-identities": "onnxsmith.passes.cleanup.remove_identities:RemoveIdentities",
+        "remove-initializer-inputs": "onnxsmith.passes.cleanup.remove_initializer_inputs:RemoveInitializerInputs",
+        "remove-no-op-casts": "onnxsmith.passes.cleanup.remove_no_op_casts:RemoveNoOpCasts",
+        "remove-no-op-shapes": "onnxsmith.passes.cleanup.remove_no_op_shapes:RemoveNoOpShapes",
+        "remove-no-op-slices": "onnxsmith.passes.cleanup.remove_no_op_slices:RemoveNoOpSlices",
+        "remove-no-ops": "onnxsmith.passes.cleanup.remove_no_ops:RemoveNoOps",
+        "remove-unused-functions": "onnxsmith.passes.cleanup.remove_unused_functions:RemoveUnusedFunctions",
+        "remove-unused-nodes": "onnxsmith.passes.cleanup.remove_unused_nodes:RemoveUnusedNodes",
+        "remove-unused-opsets": "onnxsmith.passes.cleanup.remove_unused_opsets:RemoveUnusedOpsets",
+        "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
+        "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
+        "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
+    },
+)
+"""Name to pass class; third parties add rows through the entry points ``onnxsmith.passes``."""
+
+_CLEANUP = (
+    "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
+    "infer-shapes,fold-shapes,fold-constants,remove-identities,remove-no-ops,remove-no-op-casts,"
+    "remove-no-op-shapes,remove-no-op-slices,remove-expands"
+)
+_FINISH = (
+    "fold-constants,merge-initializers,merge-common-subexpressions,remove-unused-nodes,"
+    "remove-unused-functions,remove-unused-opsets,sort-nodes"
+)
+_FUSION = "fuse-batch-norm,fuse-conv-affine,fuse-pad,fuse-clips,fuse-gemm,remove-zero-biases"
+
+PRESETS: dict[str, str] = {
+    "safe": f"{_CLEANUP},{_FINISH}",
+    "cpu": f"{_CLEANUP},{_FUSION},{_FINISH}",
+    "cuda": f"{_CLEANUP},{_FUSION},{_FINISH}",
+    "tensorrt": f"{_CLEANUP},{_FUSION},{_FINISH}",
+    "edge": f"{_CLEANUP},{_FUSION},{_FINISH}",
+}
+"""Preset to pipeline. ``safe`` only removes; the others also fuse into standard operators."""

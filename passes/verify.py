@@ -1,0 +1,202 @@
+"""Does a rewritten model still compute the same? Probe inputs, reference outputs, one session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import SmithError
+from onnxsmith.numerics import Difference, Tolerance, compare, compare_value
+from onnxsmith.passes.base import Samples
+from onnxsmith.runtime.probe import probe_inputs
+from onnxsmith.runtime.session import Session
+from onnxsmith.spec import ModelSpec
+
+Feeds = Mapping[str, np.ndarray[Any, Any]]
+
+# Sizes for symbolic dimensions, one probe each: a shape frozen at one of them fails at the other.
+_PROBE_DIMS = (2, 3)
+_PROBE_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on one candidate.
+
+    Attributes:
+        ok: Whether every verified output is within tolerance and the signature is kept.
+        differences: One a verified output, the worst over all probes.
+        reason: Why not, in words.
+    """
+
+    ok: bool
+    differences: tuple[Difference, ...]
+    reason: str = ""
+
+
+class Verifier:
+    """Compares candidates with a reference on fixed probe inputs.
+
+    All runs use the graph as it stands: the runtime's own optimisations are off. Only one session
+    exists at a time.
+
+    Args:
+        probes: Inputs to compare on.
+        tolerance: Overrides the tolerance by element type.
+        per_output: Overrides it for single outputs.
+    """
+
+    def __init__(
+        self,
+        probes: Sequence[Feeds],
+        tolerance: Tolerance | None = None,
+        per_output: Mapping[str, Tolerance] | None = None,
+    ) -> None:
+        self.probes = probes
+        self.tolerance = tolerance
+        self.per_output = dict(per_output or {})
+        self.unverified: frozenset[str] = frozenset()
+        self._spec: ModelSpec | None = None
+        self._outputs: list[dict[str, Any]] = []
+
+    def take_reference(self, artifact: Artifact) -> None:
+        """Run the reference twice; outputs on which the runs differ cannot be verified.
+
+        Raises:
+            SmithError: The model does not run on the probes.
+        """
+        with Session(artifact, optimize=False) as session:
+            self._outputs = [session.run(feeds) for feeds in self.probes]
+            again = [session.run(feeds) for feeds in self.probes]
+        self.unverified = frozenset(
+            difference.output
+            for first, second in zip(self._outputs, again, strict=True)
+            for difference in compare(first, second, Tolerance(0.0, 0.0))
+            if not difference.ok
+        )
+        self._spec = artifact.spec
+
+    def check(self, artifact: Artifact) -> Check:
+        """Compare ``artifact`` with the reference."""
+        assert self._spec is not None  # take_reference() comes first
+        changed = signature_change(self._spec, artifact.spec)
+        if changed:
+            return Check(ok=False, differences=(), reason=changed)
+        try:
+            with Session(artifact, optimize=False) as session:
+                outputs = [session.run(feeds) for feeds in self.probes]
+        except SmithError as error:
+            return Check(ok=False, differences=(), reason=error.message)
+        differences = self._worst(outputs)
+        bad = [difference for difference in differences if not difference.ok]
+        reason = f"output {bad[0].output!r}: {bad[0].reason}" if bad else ""
+        return Check(not bad, differences, reason)
+
+    def _worst(self, outputs: Sequence[Mapping[str, Any]]) -> tuple[Difference, ...]:
+        worst: dict[str, Difference] = {}
+        for reference, candidate in zip(self._outputs, outputs, strict=True):
+            for name, expected in reference.items():
+                if name in self.unverified:
+                    continue
+                tolerance = self.per_output.get(name, self.tolerance)
+                found = compare_value(name, expected, candidate[name], tolerance)
+                known = worst.get(name)
+                if known is None or (not found.ok, found.max_rel) > (not known.ok, known.max_rel):
+                    worst[name] = found
+        return tuple(worst.values())
+
+
+def make_verifier(
+    artifact: Artifact,
+    samples: Samples | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    tolerance: Tolerance | None = None,
+    per_output: Mapping[str, Tolerance] | None = None,
+) -> Verifier:
+    """Return a verifier with its reference taken.
+
+    Args:
+        artifact: The reference.
+        samples: Real inputs; without them inputs are made from the signature.
+        dims: Sizes of symbolic dimensions.
+        seed: Seed of made-up inputs.
+        tolerance: Overrides the tolerance by element type.
+        per_output: Overrides it for single outputs.
+
+    Raises:
+        SmithError: The model cannot be run on any inputs that were given or made.
+    """
+    if samples is not None:
+        probes = [feeds for feeds, _ in zip(samples(), range(_PROBE_BATCHES), strict=False)]
+        if not probes:
+            raise SmithError("the data is empty", "give data with at least one sample")
+        return _with_reference(artifact, probes, tolerance, per_output)
+    last = None
+    # Some models only run with particular sizes: with 1 everywhere most of the rest do.
+    for sizes in (_PROBE_DIMS, _PROBE_DIMS[:1], (1,)):
+        probes = _probes(artifact, dict(dims or {}), sizes, seed)
+        try:
+            return _with_reference(artifact, probes, tolerance, per_output)
+        except SmithError as error:
+            last = error
+    assert last is not None  # the loop either returned or failed
+    raise SmithError(
+        f"the model does not run on made-up inputs: {last.message}",
+        "give real inputs with --data, or sizes with --dim",
+    ) from last
+
+
+def signature_change(before: ModelSpec, after: ModelSpec) -> str:
+    """Say how the signature changed, or return an empty text.
+
+    Dimensions may become better known, but neither names, order, types nor known sizes may change.
+    """
+    for role, old, new in (
+        ("input", before.inputs, after.inputs),
+        ("output", before.outputs, after.outputs),
+    ):
+        if [v.name for v in old] != [v.name for v in new]:
+            return f"the {role}s changed from {[v.name for v in old]} to {[v.name for v in new]}"
+        for first, second in zip(old, new, strict=True):
+            if "unknown" not in (first.dtype, second.dtype) and first.dtype != second.dtype:
+                return f"{role} {first.name!r} changed from {first.dtype} to {second.dtype}"
+            if role == "input" and first.shape != second.shape:
+                return f"input {first.name!r} changed from {first} to {second}"
+    return ""
+
+
+def _with_reference(
+    artifact: Artifact,
+    probes: Sequence[Feeds],
+    tolerance: Tolerance | None,
+    per_output: Mapping[str, Tolerance] | None,
+) -> Verifier:
+    verifier = Verifier(probes, tolerance, per_output)
+    verifier.take_reference(artifact)
+    return verifier
+
+
+def _probes(
+    artifact: Artifact, dims: Mapping[str, int], sizes: Sequence[int], seed: int
+) -> list[Feeds]:
+    names = {
+        d if isinstance(d, str) else None
+        for value in artifact.spec.inputs
+        for d in value.shape or ()
+        if not isinstance(d, int)
+    }
+    free = {name for name in names if name is None or name not in dims}
+    return [
+        probe_inputs(
+            artifact.model,
+            artifact.spec,
+            {**{name: size for name in free if name is not None}, **dims},
+            seed + index,
+        )
+        for index, size in enumerate(sizes if free else sizes[:1])
+    ]
