@@ -1,0 +1,21 @@
+"""Data sources: samples for calibration, training, probing and scoring, streamed."""
+
+from onnxsmith.pipeline.data.base import Batch, DataSource
+from onnxsmith.pipeline.data.conform import conform
+from onnxsmith.pipeline.data.feeding import Feed, feeds
+from onnxsmith.pipeline.data.open import open_data
+from onnxsmith.pipeline.data.overlap import content_digest, refuse_shared, shared_samples
+from onnxsmith.pipeline.data.table import SOURCES
+
+__all__ = [
+    "SOURCES",
+    "Batch",
+    "DataSource",
+    "Feed",
+    "conform",
+    "content_digest",
+    "feeds",
+    "open_data",
+    "refuse_shared",
+    "shared_samples",
+]
