@@ -184,19 +184,12 @@ def _with_reference(
 def _probes(
     artifact: Artifact, dims: Mapping[str, int], sizes: Sequence[int], seed: int
 ) -> list[Feeds]:
-    names = {
-        d if isinstance(d, str) else None
+    free = any(
+        not isinstance(d, int) and d not in dims
         for value in artifact.spec.inputs
         for d in value.shape or ()
-        if not isinstance(d, int)
-    }
-    free = {name for name in names if name is None or name not in dims}
+    )
     return [
-        probe_inputs(
-            artifact.model,
-            artifact.spec,
-            {**{name: size for name in free if name is not None}, **dims},
-            seed + index,
-        )
+        probe_inputs(artifact.model, artifact.spec, dims, seed + index, size)
         for index, size in enumerate(sizes if free else sizes[:1])
     ]

@@ -19,7 +19,11 @@ _FORWARDING = {"Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten",
 
 
 def probe_inputs(
-    model: ir.Model, spec: ModelSpec, dims: Mapping[str, int], seed: int = 0
+    model: ir.Model,
+    spec: ModelSpec,
+    dims: Mapping[str, int],
+    seed: int = 0,
+    default: int = DEFAULT_DIM,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return seeded inputs that fit ``spec``.
 
@@ -29,8 +33,9 @@ def probe_inputs(
     Args:
         model: Where the inputs are used.
         spec: The signature.
-        dims: Sizes of symbolic dimensions; those not named get 2.
+        dims: Sizes of symbolic dimensions.
         seed: Seed of the generator.
+        default: Size of those that ``dims`` does not name, and of unknown ones.
 
     Raises:
         SmithError: An input has an unknown rank, is no tensor, or would be larger than 2**28
@@ -39,7 +44,7 @@ def probe_inputs(
     generator = np.random.default_rng(seed)
     uses = {value.name: value for value in model.graph.inputs}
     return {
-        value.name: _random(generator, value, value.concrete(dims, DEFAULT_DIM), uses[value.name])
+        value.name: _random(generator, value, value.concrete(dims, default), uses[value.name])
         for value in spec.inputs
     }
 
