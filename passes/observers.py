@@ -72,7 +72,8 @@ class Dump(Observer):
 def census(model: ir.Model) -> dict[str, int]:
     """Count operators, those of subgraphs and functions included; ``domain.Op`` outside ai.onnx."""
     counts: Counter[str] = Counter()
-    for graph in (model.graph, *model.functions.values()):
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
         for node in ir.traversal.RecursiveGraphIterator(graph):
             prefix = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
             counts[prefix + node.op_type] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -132,10 +133,10 @@ def make_verifier(
         SmithError: The model cannot be run on any inputs that were given or made.
     """
     if samples is not None:
-        probes = [feeds for feeds, _ in zip(samples(), range(_PROBE_BATCHES), strict=False)]
-        if not probes:
+        given = list(islice(samples(), _PROBE_BATCHES))
+        if not given:
             raise SmithError("the data is empty", "give data with at least one sample")
-        return _with_reference(artifact, probes, tolerance, per_output)
+        return _with_reference(artifact, given, tolerance, per_output)
     last = None
     # Some models only run with particular sizes: with 1 everywhere most of the rest do.
     for sizes in (_PROBE_DIMS, _PROBE_DIMS[:1], (1,)):

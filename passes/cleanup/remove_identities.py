@@ -25,7 +25,8 @@ class RemoveIdentities(Pass):
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Remove Identity nodes in the graph, its subgraphs and the functions."""
         count = 0
-        for graph in (model.graph, *model.functions.values()):
+        graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        for graph in graphs:
             for node in list(ir.traversal.RecursiveGraphIterator(graph)):
                 count += _remove(node)
         return PassResult(model, bool(count), {"removed": count})

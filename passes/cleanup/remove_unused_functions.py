@@ -22,4 +22,4 @@ class RemoveUnusedFunctions(IrPass):
 
     def implementation(self) -> ir.passes.PassBase:
         """Return onnx_ir's pass."""
-        return common.RemoveUnusedFunctionsPass()
+        return common.RemoveUnusedFunctionsPass()  # type: ignore[no-untyped-call]  # onnx_ir's

@@ -76,6 +76,13 @@ def tolerance_for(dtype: np.dtype[Any]) -> Tolerance:
     return _TOLERANCES.get(str(dtype), _EXACT)
 
 
+def override(rtol: float | None, atol: float | None) -> Tolerance | None:
+    """Return the tolerance a user asked for; None where nothing was asked."""
+    if rtol is None and atol is None:
+        return None
+    return Tolerance(rtol or 0.0, atol or 0.0)
+
+
 def compare(
     reference: Mapping[str, Any],
     candidate: Mapping[str, Any],

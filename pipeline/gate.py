@@ -1,0 +1,59 @@
+"""The latency gate: is the changed model slower than what it replaces?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.runtime.bench import bench
+from onnxsmith.target import Target
+
+# Enough rounds for an interval, few enough that small models cost a few seconds.
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """The measured change in latency.
+
+    Attributes:
+        slower: Whether the interval of the ratio lies below 1.
+        words: The finding in words.
+        figures: The comparison as JSON values.
+    """
+
+    slower: bool
+    words: str
+    figures: Mapping[str, Any]
+
+
+def measure_change(
+    before: Artifact,
+    after: Artifact,
+    target: Target,
+    threads: int | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Change:
+    """Measure ``after`` against ``before``, alternated in worker processes.
+
+    Raises:
+        SmithError: One of them does not run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = (Path(folder, "before.onnx"), Path(folder, "after.onnx"))
+        for artifact, path in zip((before, after), paths, strict=True):
+            artifact.save(path)
+        result = bench(
+            paths, target=target, threads=threads, dims=dict(dims or {}), rounds=_ROUNDS, seed=seed
+        )
+    comparison = result.comparisons[0]
+    words = (
+        f"{comparison.ratio:.2f}x the speed of the input "
+        f"(95 % interval {comparison.low:.2f} to {comparison.high:.2f}): {comparison.verdict}"
+    )
+    return Change(comparison.verdict == "slower", words, comparison.to_json())

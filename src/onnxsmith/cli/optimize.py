@@ -1,0 +1,127 @@
+"""``onnxsmith optimize``: rewrite a model with checked passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onnxsmith.cli.options import (
+    data_option,
+    dim_option,
+    json_option,
+    seed_option,
+    strict_option,
+    target_option,
+    threads_option,
+    tolerance_options,
+)
+
+if TYPE_CHECKING:
+    from onnxsmith.pipeline.optimize import OptimizeResult
+
+
+@click.command("optimize")
+@click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.onnx")
+@click.option("--passes", "spec", metavar="SPEC", help="Passes, e.g. fold-constants,fuse-gemm.")
+@click.option("--preset", metavar="P", help="safe, cpu, cuda, tensorrt or edge; default: target's.")
+@target_option
+@click.option(
+    "--verify",
+    type=click.Choice(["end", "each", "off"]),
+    default="end",
+    show_default=True,
+    help="Check the result at the end, after each pass, or not.",
+)
+@data_option
+@dim_option
+@tolerance_options
+@click.option("--allow-slower", is_flag=True, help="Keep the result without measuring its speed.")
+@click.option("--dump", type=click.Path(path_type=Path), metavar="DIR", help="Write each graph.")
+@click.option("--external/--embed", default=None, help="Where weights go; default: as they were.")
+@threads_option
+@seed_option
+@strict_option
+@json_option
+def command(
+    source: Path,
+    output: Path,
+    spec: str | None,
+    preset: str | None,
+    target_name: str,
+    verify: str,
+    data: str | None,
+    dims: tuple[str, ...],
+    rtol: float | None,
+    atol: float | None,
+    allow_slower: bool,
+    dump: Path | None,
+    external: bool | None,
+    threads: int | None,
+    seed: int,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Rewrite IN.onnx with passes, check the result, and write OUT.onnx.
+
+    Passes that break the model are left out and named (exit code 3). A preset whose result
+    measures slower is dropped.
+    """
+    from onnxsmith.artifact import Artifact
+    from onnxsmith.cli.main import DONE, ROLLED_BACK
+    from onnxsmith.errors import UsageError
+    from onnxsmith.numerics import override
+    from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
+    from onnxsmith.spec import parse_dims
+    from onnxsmith.target import find_target
+
+    if spec and preset:
+        raise UsageError("--passes and --preset exclude each other", "give one of them")
+    result = optimize(
+        Artifact.load(source),
+        OptimizeRequest(
+            passes=spec,
+            preset=preset,
+            target=find_target(target_name),
+            verify=verify,
+            data=data,
+            dims=parse_dims(dims),
+            tolerance=override(rtol, atol),
+            gate=not allow_slower and spec is None,
+            dump=dump,
+            threads=threads,
+            seed=seed,
+        ),
+    )
+    result.artifact.save(output, external)
+    _show(result, output, as_json=as_json)
+    if any(d.cause != "slower" for d in result.dropped) or (strict and result.dropped):
+        return ROLLED_BACK
+    return DONE
+
+
+def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
+    from onnxsmith.cli.output import print_json, print_line, print_table, print_warning
+
+    if as_json:
+        print_json(result.to_json())
+        return
+    rows = [
+        (r.pass_, r.nodes_before, r.nodes_after, f"{r.seconds * 1e3:.0f} ms")
+        for r in result.pipeline.runs
+        if r.modified
+    ]
+    if rows:
+        print_table("", ("pass", "nodes before", "nodes after", "time"), rows)
+    for dropped in result.dropped:
+        print_warning(f"dropped {dropped.pass_} ({dropped.cause}): {dropped.reason}")
+    for warning in result.warnings:
+        print_warning(warning)
+    before = sum(result.pipeline.census_before.values())
+    after = sum(result.pipeline.census_after.values())
+    print_line(f"{before} nodes -> {after} nodes, {result.check_in_words()}")
+    if result.speed:
+        print_line(result.speed)
+    print_line(f"wrote {output}")
