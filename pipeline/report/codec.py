@@ -68,7 +68,7 @@ def _decode(kind: object, value: object, where: str) -> object:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _decode_fields(kind, value, where)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # ``Literal[...] | None`` is the latter
         return None if value is None else _decode(arguments[0], value, where)
     if origin is typing.Literal:
         if value not in arguments:

@@ -27,8 +27,8 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
     """
     # Rendered first: what cannot be rendered must not leave half a set of files.
     pages = {
-        "report.md": to_markdown(report),
         "report.json": json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n",
+        "report.md": to_markdown(report),
         "report.html": to_html(report),
     }
     try:

@@ -23,7 +23,7 @@ from onnxsmith.pipeline.report.sections import build_page
 from onnxsmith.pipeline.report.text import TEXT_LIMIT, one_line, shorten
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#@$!])")
-_BLOCK_START = re.compile(r"^(?:[-+=>:]|\d+[.)])")
+_BLOCK_START = re.compile(r"^(?:[-+](?=[\s-]|$)|=|\d+[.)](?=\s|$))")
 
 
 def to_markdown(report: Report) -> str:

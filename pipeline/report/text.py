@@ -6,10 +6,13 @@ surrogate pairs, marks that turn the direction of text, or a megabyte of letters
 
 from __future__ import annotations
 
+import re
+
 NAME_LIMIT = 160
 TEXT_LIMIT = 600
 
 _DIRECTION = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BREAKS = re.compile(r"[ \t\n]+")
 _REPLACEMENT = "\ufffd"
 
 
@@ -21,16 +24,18 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, limit: int = NAME_LIMIT) -> str:
-    """Cut a long text in its middle and say how long it was."""
+    """Cut a long text in its middle and say how long it was; ``limit`` (40 or more) holds."""
     if len(text) <= limit:
         return clean(text)
-    half = limit // 2
-    return clean(f"{text[:half]} … {text[-half // 2 :]} ({len(text):,} characters)")
+    remark = f" ({len(text):,} characters)"
+    room = limit - len(remark) - 3
+    head = room * 2 // 3
+    return clean(f"{text[:head]} … {text[len(text) - room + head :]}{remark}")
 
 
 def one_line(text: str) -> str:
-    """Put a text on one line."""
-    return " ".join(clean(text.replace("\n", " ").replace("\t", " ")).split())
+    """Put a text on one line; non-breaking spaces stay."""
+    return _BREAKS.sub(" ", clean(text)).strip(" ")
 
 
 def _harmless(character: str) -> bool:

@@ -33,7 +33,7 @@ def _history(steps: tuple[HistoryStep, ...]) -> Table:
     rows = tuple(
         (
             Cell(f"{index}. {step.name}"),
-            Cell(step.kind, "muted"),
+            Cell(step.kind),
             Cell(_joined(step.options)),
             Cell(_joined(step.result)),
         )

@@ -43,7 +43,7 @@ def _table(check: Parity) -> Table:
 def _verdict(row: ParityRow, budgeted: bool) -> Cell:
     if budgeted and row.verdict == "differs":
         # Lossy on purpose: the budget judges it, not the tolerance.
-        return Cell("differs, as meant", "muted", row.reason)
+        return Cell("differs by design", "muted", row.reason)
     return Cell(row.verdict, _TONES[row.verdict], row.reason)
 
 

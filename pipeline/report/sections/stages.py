@@ -76,7 +76,7 @@ def _passes(stage: Stage) -> Table:
         )
         for row in stage.passes
     )
-    return Table(f"Passes of {stage.name}", columns, rows)
+    return Table("Passes", columns, rows)
 
 
 def _nodes(row: PassRow) -> str:

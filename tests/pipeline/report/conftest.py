@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from onnxsmith.pipeline.report.model import (
     Amount,
@@ -56,6 +57,7 @@ def scores(model: str, accuracy: float, seed: int) -> Scores:
     return Scores(model, metrics, confusion, classes, per_class, 450, 0.12)
 
 
+@pytest.fixture(scope="session")
 def whole_run() -> Report:
     digest = "sha256:9f2c4d1b7a3e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8"
     census = {"Gemm": 0, "MatMul": 4, "Add": 4, "Relu": 3, "Cast": 5, "Softmax": 1, "Identity": 3}
@@ -205,6 +207,7 @@ def whole_run() -> Report:
     )
 
 
+@pytest.fixture(scope="session")
 def hostile_run() -> Report:
     name = HOSTILE + LONG
     return Report(
