@@ -25,6 +25,8 @@ PASSES = Table(
         "lift-subgraph-initializers": "onnxsmith.passes.cleanup.lift_subgraph_initializers:LiftSubgraphInitializers",
         "merge-common-subexpressions": "onnxsmith.passes.cleanup.merge_common_subexpressions:MergeCommonSubexpressions",
         "merge-initializers": "onnxsmith.passes.cleanup.merge_initializers:MergeInitializers",
+        "quantize-dynamic": "onnxsmith.passes.quantization.quantize_dynamic:QuantizeDynamic",
+        "quantize-static": "onnxsmith.passes.quantization.quantize_static:QuantizeStatic",
         "remove-expands": "onnxsmith.passes.cleanup.remove_expands:RemoveExpands",
         "remove-identities": "onnxsmith.passes.cleanup.remove_identities:RemoveIdentities",
         "remove-initializer-inputs": "onnxsmith.passes.cleanup.remove_initializer_inputs:RemoveInitializerInputs",

@@ -110,6 +110,19 @@ def load_model(path: Path) -> ir.Model:
     return model
 
 
+def into_memory(model: ir.Model) -> ir.Model:
+    """Read all weights that lie in files, so that those may go away; return the same model."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.Tensor(
+                    tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name
+                )
+                tensor.release()
+    return model
+
+
 def _parse(data: memoryview, path: Path) -> tuple[onnx.ModelProto, dict[str, EmbeddedTensor]]:
     try:
         skeleton, found = _strip(data)

@@ -1,0 +1,105 @@
+"""Store weights and activations in int8 with ranges learned from data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from onnxsmith.errors import SmithError
+from onnxsmith.passes.base import Effect, Pass, PassContext, PassResult, Samples
+from onnxsmith.passes.quantization.through_files import quantize_through_files
+
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+# Statistics of this many batches are held at a time; the runtime's default holds them all.
+_BATCHES_HELD = 8
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Store weights and activations in int8, with ranges learned from calibration data.
+
+    ``x = s (q - z)`` for each tensor, written as QuantizeLinear and DequantizeLinear pairs that
+    the runtime fuses into integer kernels; activations uint8, weights int8. Options:
+    ``per-channel`` scales for weights; ``reduce-range`` for x86 CPUs without VNNI; ``method``
+    of calibration; ``samples`` is the most batches to read.
+
+    Source: ``onnxruntime.quantization.quantize_static``.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    effect: ClassVar[Effect] = "lossy"
+    needs: ClassVar[tuple[str, ...]] = ("samples",)
+
+    per_channel: bool = True
+    reduce_range: bool = False
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    samples: int = 256
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Calibrate and quantize through onnxruntime."""
+        assert context.samples is not None  # check_context() came first
+        reader = _Reader(context.samples, self.samples)
+
+        def quantize(source: Path, target: Path) -> None:
+            quantize_static(
+                source,
+                target,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                per_channel=self.per_channel,
+                reduce_range=self.reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=_METHODS[self.method],
+                extra_options={"CalibMaxIntermediateOutputs": _BATCHES_HELD},
+            )
+
+        result, count = quantize_through_files(model, quantize)
+        if reader.samples == 0:
+            raise SmithError("the calibration data is empty", "give data with at least one sample")
+        details = {"quantized": count, "calibration_samples": reader.samples}
+        return PassResult(result, modified=True, details=details)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
+    """Streams feeds to the calibrator and refuses values it would silently turn into nonsense."""
+
+    def __init__(self, samples: Samples, limit: int) -> None:
+        self._start = lambda: islice(samples(), limit)
+        self._stream: Iterator[dict[str, np.ndarray[Any, Any]]] = self._start()
+        self.samples = 0
+
+    def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+        """Return the next feeds, None at the end."""
+        feeds = next(self._stream, None)
+        if feeds is None:
+            return None
+        for name, array in feeds.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise SmithError(
+                    f"the calibration data for {name!r} holds NaN or infinity", "clean the data"
+                )
+        self.samples += len(next(iter(feeds.values())))
+        return feeds
+
+    def rewind(self) -> None:
+        """Start again at the first sample."""
+        self._stream = self._start()
+        self.samples = 0
