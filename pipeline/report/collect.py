@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.numerics import Difference, Tolerance
+from onnxsmith.passes.manager import Dropped, PassRun, PipelineResult
 from onnxsmith.pipeline.report.model import (
     Amount,
+    ClassScore,
     Dataset,
     Fact,
     HistoryStep,
@@ -20,7 +21,10 @@ from onnxsmith.pipeline.report.model import (
     Parity,
     ParityRow,
     ParityVerdict,
+    PassRow,
+    Scores,
     Speedup,
+    Stage,
 )
 from onnxsmith.runtime.measurement import Comparison, Measurement
 
@@ -116,7 +120,7 @@ def parity(
         candidate: Name of what was checked.
         differences: One an output.
         tolerance: What was allowed, where it is the same for all outputs.
-        unverified: Outputs on which two runs of the reference differ.
+        unverified: Outputs on which two runs of the reference differ; they need no difference.
         samples: How many probe inputs.
         budget: What a lossy change is held to instead.
     """
@@ -127,8 +131,47 @@ def parity(
             verdict = "unverified"
         figures = (item.max_abs, item.max_rel, item.snr_db)
         rows.append(ParityRow(item.output, *figures, verdict, item.reason))
+    known = {row.output for row in rows}
+    why = "two runs of the reference differ by themselves"
+    rows += [
+        ParityRow(name, verdict="unverified", reason=why)
+        for name in unverified
+        if name not in known
+    ]
     rtol, atol = (tolerance.rtol, tolerance.atol) if tolerance else (None, None)
     return Parity(reference, candidate, tuple(rows), rtol, atol, samples, budget)
+
+
+def stage(
+    name: str,
+    result: PipelineResult,
+    *,
+    seconds: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> Stage:
+    """Describe a run of passes.
+
+    Args:
+        name: For example ``optimize``.
+        result: What the pass manager returned.
+        seconds: Wall time of the whole stage; the sum over the passes where None.
+        options: What it was asked to do.
+        warnings: What the reader should know.
+    """
+    spent = sum(run.seconds for run in result.runs) if seconds is None else seconds
+    return Stage(
+        name,
+        seconds=spent,
+        options=facts(options or {}),
+        facts=(Fact("Checked", "yes" if result.verified else "no"),),
+        nodes_before=sum(result.census_before.values()),
+        nodes_after=sum(result.census_after.values()),
+        census_before=dict(result.census_before),
+        census_after=dict(result.census_after),
+        passes=(*map(_pass_row, result.runs), *map(_dropped_row, result.dropped)),
+        warnings=tuple(warnings),
+    )
 
 
 def latency(measurement: Measurement) -> Latency:
@@ -166,9 +209,66 @@ def speedup(comparison: Comparison) -> Speedup:
     )
 
 
-def confusion(matrix: np.ndarray[Any, np.dtype[Any]] | None) -> tuple[tuple[int, ...], ...]:
-    """Return a confusion matrix of counts as tuples; empty where there is none."""
-    return () if matrix is None else tuple(tuple(int(v) for v in row) for row in matrix)
+def scores(model: str, evaluation: Mapping[str, Any]) -> Scores:
+    """Return a model's scores from the JSON form of an evaluation.
+
+    Args:
+        model: Which model.
+        evaluation: ``metrics`` (name to value), and as far as there ``confusion`` [C, C],
+            ``classes`` [C], ``per_class`` (rows with precision, recall, f1 and support, in the
+            order of the classes or by class), ``samples``, ``seconds``.
+    """
+    classes = tuple(str(name) for name in evaluation.get("classes") or ())
+    matrix = evaluation.get("confusion")
+    return Scores(
+        model,
+        {name: _number(value) for name, value in evaluation["metrics"].items()},
+        () if matrix is None else tuple(tuple(int(count) for count in row) for row in matrix),
+        classes,
+        _per_class(evaluation.get("per_class") or (), classes),
+        evaluation.get("samples"),
+        evaluation.get("seconds"),
+    )
+
+
+def _per_class(rows: Any, classes: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    if isinstance(rows, Mapping):
+        rows = [{"name": name, **row} for name, row in rows.items()]
+    found = []
+    for index, row in enumerate(rows):
+        known = classes[index] if index < len(classes) else str(index)
+        name = next((row[key] for key in ("name", "class", "label") if key in row), known)
+        support = row.get("support", row.get("samples"))
+        values = (row.get(key) for key in ("precision", "recall", "f1"))
+        figures = (None if value is None else float(value) for value in values)
+        found.append(
+            ClassScore(str(name), *figures, support=None if support is None else int(support))
+        )
+    return tuple(found)
+
+
+def _number(value: float | None) -> float:
+    """Return a metric; JSON writes what is not a number as null."""
+    return math.nan if value is None else float(value)
+
+
+def _pass_row(run: PassRun) -> PassRow:
+    return PassRow(
+        run.pass_.name,
+        run.pass_.effect,
+        str(run.pass_).partition(":")[2],
+        run.seconds,
+        run.nodes_before,
+        run.nodes_after,
+        "applied" if run.modified else "unchanged",
+    )
+
+
+def _dropped_row(dropped: Dropped) -> PassRow:
+    pass_ = dropped.pass_
+    reason = f"{dropped.cause}: {dropped.reason}" if dropped.reason else dropped.cause
+    options = str(pass_).partition(":")[2]
+    return PassRow(pass_.name, pass_.effect, options, status="dropped", reason=reason)
 
 
 def _plain(value: Any) -> str:
