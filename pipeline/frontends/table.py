@@ -1,0 +1,94 @@
+"""The frontends, one row each, and the choice among them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.frontends.base import Frontend, Match
+from onnxsmith.plugins import Table
+
+FRONTENDS = Table(
+    "frontend",
+    "onnxsmith.frontends",
+    {
+        "onnx": "onnxsmith.pipeline.frontends.onnx:OnnxFrontend",
+        "sklearn": "onnxsmith.pipeline.frontends.sklearn:SklearnFrontend",
+        "torch": "onnxsmith.pipeline.frontends.torch:TorchFrontend",
+    },
+)
+
+
+def find_frontend(name: str) -> Frontend:
+    """Return the frontend called ``name``.
+
+    Raises:
+        UsageError: There is none.
+    """
+    frontend: Frontend = FRONTENDS.find(name)()
+    return frontend
+
+
+def choose_frontend(source: str) -> Frontend:
+    """Return the frontend that is surest that ``source`` is its own.
+
+    Raises:
+        UsageError: None takes it, or several are equally sure: the hint asks for ``--from``.
+    """
+    return _choose(repr(source), lambda frontend: frontend.match(source))
+
+
+def choose_for_object(value: object) -> Frontend:
+    """Return the frontend that is surest that a live object is its own.
+
+    Raises:
+        UsageError: None takes it, or several are equally sure.
+    """
+    what = f"an object of type {type(value).__qualname__}"
+    return _choose(what, lambda frontend: frontend.match_object(value))
+
+
+def missing_packages(frontend: Frontend) -> tuple[str, ...]:
+    """Return the packages that the frontend needs and that are not installed here."""
+    return tuple(name for name in frontend.packages if importlib.util.find_spec(name) is None)
+
+
+def install_command(frontend: Frontend) -> str:
+    """Return the command that installs what the frontend needs."""
+    return f"pip install 'onnxsmith[{frontend.extra}]'" if frontend.extra else "pip install onnxsmith"
+
+
+def require_installed(frontend: Frontend) -> None:
+    """Check that the frontend's packages are there.
+
+    Raises:
+        SmithError: One is missing; the hint is the command that installs it.
+    """
+    missing = missing_packages(frontend)
+    if missing:
+        raise SmithError(
+            f"the frontend {frontend.name!r} needs {' and '.join(missing)}, which is not installed",
+            install_command(frontend),
+        )
+
+
+def _choose(what: str, match: Callable[[Frontend], Match | None]) -> Frontend:
+    found: list[tuple[Match, Frontend]] = []
+    for name in FRONTENDS:
+        frontend: Frontend = FRONTENDS[name]()
+        matched = match(frontend)
+        if matched is not None:
+            found.append((matched, frontend))
+    if not found:
+        raise UsageError(
+            f"no frontend takes {what}",
+            "give a model file or package.module:callable; 'onnxsmith frontends list' shows them",
+        )
+    best = max(matched.confidence for matched, _ in found)
+    equal = [(matched, frontend) for matched, frontend in found if matched.confidence == best]
+    if len(equal) > 1:
+        reasons = "; ".join(f"{frontend.name}: {matched.reason}" for matched, frontend in equal)
+        choices = " or ".join(f"--from {frontend.name}" for _, frontend in equal)
+        raise UsageError(f"several frontends take {what} ({reasons})", f"say which: {choices}")
+    return equal[0][1]
