@@ -239,12 +239,20 @@ def _per_class(rows: Any, classes: tuple[str, ...]) -> tuple[ClassScore, ...]:
         known = classes[index] if index < len(classes) else str(index)
         name = next((row[key] for key in ("name", "class", "label") if key in row), known)
         support = row.get("support", row.get("samples"))
-        values = (row.get(key) for key in ("precision", "recall", "f1"))
-        figures = (None if value is None else float(value) for value in values)
         found.append(
-            ClassScore(str(name), *figures, support=None if support is None else int(support))
+            ClassScore(
+                str(name),
+                _share(row.get("precision")),
+                _share(row.get("recall")),
+                _share(row.get("f1")),
+                None if support is None else int(support),
+            )
         )
     return tuple(found)
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _number(value: float | None) -> float:

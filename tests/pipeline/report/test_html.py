@@ -152,6 +152,11 @@ def test_the_whole_story_is_on_the_page(page):
         assert text in words
 
 
+def test_operators_that_never_were_are_not_counted(page):
+    assert "MatMul 4 → 0" in page.words
+    assert not re.search(r"Gemm 0(?! →)", page.words)
+
+
 def test_the_verdict_is_told_in_words(page):
     words = page.words.translate(ASCII)
     assert (
