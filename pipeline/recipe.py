@@ -1,0 +1,147 @@
+"""Recipes: what a run does, as YAML."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from onnxsmith.errors import SmithError
+
+# A recipe is a page of text; anything larger is not one.
+_MAX_BYTES = 1024 * 1024
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceRecipe(_Part):
+    """Where the model comes from."""
+
+    path: str = Field(description="A file, a folder or package.module:callable.")
+    framework: str | None = Field(None, description="The frontend; found out where omitted.")
+    weights: str | None = Field(None, description="A second file with the weights.")
+    inputs: tuple[str, ...] = Field((), description="NAME:DTYPE[D,D,...], one an input.")
+    dims: dict[str, int] = Field({}, description="Sizes of symbolic dimensions in examples.")
+    opset: int | None = Field(None, description="The ai.onnx opset; the target's where omitted.")
+    rename: dict[str, str] = Field({}, description="New names of inputs and outputs.")
+    verify: bool = Field(True, description="Compare with the source's own outputs.")
+
+
+class OptimizeRecipe(_Part):
+    """Which passes run, and how they are checked."""
+
+    preset: str | None = Field(None, description="A preset; the target's where omitted.")
+    passes: str | None = Field(None, description="A pipeline of passes instead of a preset.")
+    verify: Literal["end", "each", "off"] = "end"
+    allow_slower: bool = Field(False, description="Keep the result without measuring it.")
+
+
+class QuantizeRecipe(_Part):
+    """How the model is quantized."""
+
+    mode: Literal["dynamic", "static"] = "static"
+    per_channel: bool = True
+    reduce_range: bool = False
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    samples: int = Field(256, ge=1, description="Most calibration batches to read.")
+    metric: str = Field("accuracy", description="What max_drop is about.")
+    max_drop: float | None = Field(
+        None, ge=0, description="Largest loss of the metric; a greater one refuses the model."
+    )
+
+
+class EvaluateRecipe(_Part):
+    """How the models are scored."""
+
+    metrics: tuple[str, ...] = Field((), description="Metric names; the task's where omitted.")
+    batch_size: int = Field(64, ge=1)
+
+
+class BenchRecipe(_Part):
+    """How the models are measured."""
+
+    rounds: int = Field(5, ge=3)
+    runs: int = Field(30, ge=1, description="Timed runs of a model in a round.")
+    dims: dict[str, int] = Field({}, description="Sizes of symbolic dimensions.")
+
+
+class Recipe(_Part):
+    """One run: source, passes, quantization, evaluation and measurement."""
+
+    name: str = Field(min_length=1, max_length=100)
+    source: SourceRecipe
+    target: str = "cpu"
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+    data: str | None = Field(None, description="Calibrates and probes.")
+    eval_data: str | None = Field(None, description="Scores; shares no sample with data.")
+    optimize: OptimizeRecipe | None = OptimizeRecipe()
+    quantize: QuantizeRecipe | None = None
+    evaluate: EvaluateRecipe | None = None
+    bench: BenchRecipe | None = BenchRecipe()
+
+    @pydantic.model_validator(mode="after")
+    def _needs_data(self) -> Recipe:
+        if self.quantize and self.quantize.mode == "static" and not self.data:
+            raise ValueError("static quantization needs 'data' to calibrate with")
+        if (self.evaluate or (self.quantize and self.quantize.max_drop is not None)) and (
+            not self.eval_data
+        ):
+            raise ValueError("'evaluate' and 'max_drop' need 'eval_data'")
+        return self
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        SmithError: The file cannot be read, is no YAML, or a field is wrong: the field is named.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise SmithError(f"cannot read {path}: {error.strerror}", "check the path") from error
+    if len(data) > _MAX_BYTES:
+        raise SmithError(f"{path} is larger than 1 MiB", "give a recipe")
+    try:
+        value = _PlainLoader(io.BytesIO(data)).get_single_data()
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())[:300]
+        raise SmithError(f"{path} is not YAML: {text}", "mend the file") from error
+    return parse_recipe(value, str(path))
+
+
+def parse_recipe(value: Any, origin: str) -> Recipe:
+    """Read a recipe from plain values.
+
+    Raises:
+        SmithError: A field is wrong: the field is named.
+    """
+    if not isinstance(value, dict):
+        raise SmithError(f"{origin} is not a recipe", "see 'onnxsmith schema' for its fields")
+    try:
+        return Recipe.model_validate(value)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise SmithError(
+            f"{origin}: {where}: {first['msg']}", "see 'onnxsmith schema' for the fields"
+        ) from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases: they let a small file grow without bound."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases, else compose as usual."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"aliases are not allowed ({event.start_mark})")
+        return super().compose_node(parent, index)
