@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import ml_dtypes
 import numpy as np
 
 from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.numerics import is_floating, numpy_dtype
 from onnxsmith.pipeline.data.base import Array
+from onnxsmith.plugins import suggestion
 
 _NAMES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
 )
 _EXTRA = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return the numpy type of an element type's name; strings are objects.
-
-    Raises:
-        UsageError: The name is unknown.
-    """
-    if name == "string":
-        return np.dtype(object)
-    if name in _NAMES:
-        return np.dtype(name)
-    if name in _EXTRA:
-        extra: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return extra
-    raise UsageError(f"unknown element type {name!r}", f"known: {', '.join((*_NAMES, *_EXTRA))}")
-
-
-def is_float(array: Array) -> bool:
-    """Return whether the elements are floating-point numbers, bfloat16 and float8 included."""
-    return array.dtype.kind == "f" or array.dtype.name in _EXTRA
+_ANY = "unknown"
 
 
 def cast_exact(array: Array, name: str, what: str) -> Array:
@@ -49,17 +28,17 @@ def cast_exact(array: Array, name: str, what: str) -> Array:
     Raises:
         SmithError: The kinds differ, or a value cannot be represented.
     """
-    wanted = numpy_dtype(name)
+    wanted = array.dtype if name == _ANY else numpy_dtype(name)
     if array.dtype == wanted and name != "string":
         return array
     if name == "string":
         return _strings(array, what)
-    if is_float(array) and wanted.kind in "iub":
+    if is_floating(array) and wanted.kind in "iub":
         raise SmithError(
             f"{what} takes {name}, but the data is {array.dtype}",
             f"add dtype={name} to the data to round it",
         )
-    if array.dtype.kind not in "iub" and not is_float(array):
+    if array.dtype.kind not in "iub" and not is_floating(array):
         raise SmithError(
             f"{what} takes {name}, but the data is {_kind(array)}", f"give the data as {name}"
         )
@@ -76,13 +55,16 @@ def cast_rounding(array: Array, name: str) -> Array:
 
     Raises:
         SmithError: A value is out of the type's range, or is no number.
+        UsageError: The type is unknown.
     """
+    if name not in (*_NAMES, *_EXTRA, "string"):
+        raise UsageError(f"unknown element type {name!r}", suggestion(name, [*_NAMES, *_EXTRA]))
     wanted = numpy_dtype(name)
-    if name == "string" or (array.dtype.kind not in "iub" and not is_float(array)):
+    if name == "string" or (array.dtype.kind not in "iub" and not is_floating(array)):
         return cast_exact(array, name, f"dtype={name}")
     if wanted.kind == "b":
         return np.not_equal(array, 0)
-    if is_float(array) and wanted.kind in "iu":
+    if is_floating(array) and wanted.kind in "iu":
         if not np.isfinite(array).all():
             raise SmithError(f"the data is not finite, so dtype={name} fails", "mend the data")
         array = np.rint(array.astype(np.float64))
@@ -113,7 +95,7 @@ def _kind(array: Array) -> str:
 
 
 def _refuse_changed(before: Array, after: Array, name: str, what: str) -> None:
-    if is_float(before):
+    if is_floating(before):
         changed = np.isinf(after.astype(np.float64)) & np.isfinite(before.astype(np.float64))
     else:
         # Compared in the source's own integers: float64 would hide a rounded int64.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxsmith.numerics import is_floating
 from onnxsmith.pipeline.data.base import Array, Batch
-from onnxsmith.pipeline.data.dtypes import is_float
 
 _HASH_BYTES = 16
 _EXACT_IN_FLOAT32 = 1 << 24
@@ -33,7 +33,7 @@ def _canonical(array: Array) -> Array | list[bytes]:
     if array.dtype.kind in "USO":
         rows = array.reshape(len(array), -1)
         return ["\0".join(map(str, row)).encode("utf-8", "surrogatepass") for row in rows]
-    if is_float(array):
+    if is_floating(array):
         # Adding zero makes the two zeros one.
         return np.ascontiguousarray(array, np.float32) + np.float32(0)
     wide = array.astype(np.int64)
