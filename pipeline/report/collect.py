@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.numerics import Difference, Tolerance
 from onnxsmith.passes.manager import Dropped, PassRun, PipelineResult
+from onnxsmith.pipeline.evaluation.result import Evaluation
+from onnxsmith.pipeline.report import units
 from onnxsmith.pipeline.report.model import (
     Amount,
     ClassScore,
@@ -26,6 +27,7 @@ from onnxsmith.pipeline.report.model import (
     Speedup,
     Stage,
 )
+from onnxsmith.runtime.environment import Environment
 from onnxsmith.runtime.measurement import Comparison, Measurement
 
 
@@ -209,55 +211,34 @@ def speedup(comparison: Comparison) -> Speedup:
     )
 
 
-def scores(model: str, evaluation: Mapping[str, Any]) -> Scores:
-    """Return a model's scores from the JSON form of an evaluation.
-
-    Args:
-        model: Which model.
-        evaluation: ``metrics`` (name to value), and as far as there ``confusion`` [C, C],
-            ``classes`` [C], ``per_class`` (rows with precision, recall, f1 and support, in the
-            order of the classes or by class), ``samples``, ``seconds``.
-    """
-    classes = tuple(str(name) for name in evaluation.get("classes") or ())
-    matrix = evaluation.get("confusion")
+def scores(model: str, evaluation: Evaluation) -> Scores:
+    """Return a model's scores."""
+    matrix = evaluation.confusion
     return Scores(
         model,
-        {name: _number(value) for name, value in evaluation["metrics"].items()},
+        {name: float(value) for name, value in evaluation.metrics.items()},
         () if matrix is None else tuple(tuple(int(count) for count in row) for row in matrix),
-        classes,
-        _per_class(evaluation.get("per_class") or (), classes),
-        evaluation.get("samples"),
-        evaluation.get("seconds"),
+        evaluation.classes or (),
+        tuple(
+            ClassScore(row.name, row.precision, row.recall, row.f1, row.support)
+            for row in evaluation.per_class
+        ),
+        evaluation.samples,
+        evaluation.seconds,
     )
 
 
-def _per_class(rows: Any, classes: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    if isinstance(rows, Mapping):
-        rows = [{"name": name, **row} for name, row in rows.items()]
-    found = []
-    for index, row in enumerate(rows):
-        known = classes[index] if index < len(classes) else str(index)
-        name = next((row[key] for key in ("name", "class", "label") if key in row), known)
-        support = row.get("support", row.get("samples"))
-        found.append(
-            ClassScore(
-                str(name),
-                _share(row.get("precision")),
-                _share(row.get("recall")),
-                _share(row.get("f1")),
-                None if support is None else int(support),
-            )
-        )
-    return tuple(found)
-
-
-def _share(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _number(value: float | None) -> float:
-    """Return a metric; JSON writes what is not a number as null."""
-    return math.nan if value is None else float(value)
+def environment(machine: Environment) -> tuple[Fact, ...]:
+    """Return what figures were measured on."""
+    return (
+        Fact("Processor", machine.cpu),
+        Fact("Cores", str(machine.cores)),
+        Fact("Memory", units.size(machine.memory_bytes)),
+        Fact("System", machine.system),
+        Fact("Python", machine.python),
+        *(Fact(name, version) for name, version in machine.packages.items()),
+        Fact("Providers", ", ".join(machine.providers)),
+    )
 
 
 def _pass_row(run: PassRun) -> PassRow:

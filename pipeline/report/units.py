@@ -6,13 +6,17 @@ The examples are in ASCII; what comes out has the proper signs and non-breaking 
 from __future__ import annotations
 
 import math
+import re
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 NARROW = "\N{NO-BREAK SPACE}"
 
-_RATES = ("accuracy", "precision", "recall", "f1", "top", "auc", "roc", "map", "iou", "specificity")
+_RATES = re.compile(
+    r"(balanced[-_ ])?(accuracy|precision|recall|f1|top|auc|map|iou|specificity)(?![a-z])"
+)
+_HIGHER_IS_BETTER = ("r2", "snr")
 _LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "latency")
 
 
@@ -119,7 +123,7 @@ def signed(text: str) -> str:
 
 def is_rate(name: str, value: float | None = None) -> bool:
     """Say whether a metric is a share of one, to be shown in percent."""
-    known = name.lower().replace("-", "_").startswith(_RATES)
+    known = _RATES.match(name.lower()) is not None
     return known and (value is None or not math.isfinite(value) or 0 <= value <= 1)
 
 
@@ -146,7 +150,7 @@ def higher_is_better(name: str) -> bool | None:
     lowered = name.lower()
     if any(word in lowered for word in _LOWER_IS_BETTER):
         return False
-    return True if is_rate(name) else None
+    return True if is_rate(name) or lowered in _HIGHER_IS_BETTER else None
 
 
 def _scaled(value: float | None, units: tuple[tuple[str, float], ...]) -> str:

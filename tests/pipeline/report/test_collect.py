@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import dataclass
 
@@ -9,8 +10,11 @@ from onnxsmith.artifact import Artifact, Step
 from onnxsmith.numerics import Tolerance, compare
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.manager import Dropped, PassRun, PipelineResult
+from onnxsmith.pipeline.evaluation.result import ClassScore as EvaluatedClass
+from onnxsmith.pipeline.evaluation.result import Evaluation
 from onnxsmith.pipeline.report import Report, collect, to_html
 from onnxsmith.pipeline.report.model import Amount, ClassScore, Fact, PassRow, Speedup
+from onnxsmith.runtime.environment import Environment
 from onnxsmith.runtime.measurement import Comparison, Measurement
 
 MODEL = """
@@ -125,32 +129,38 @@ def test_data_is_described_without_saying_things_twice():
     assert found.facts == (Fact("kind", "digits"), Fact("options.split", "test"))
 
 
-@pytest.mark.parametrize(
-    "per_class",
-    [
-        [{"precision": 0.5, "recall": 1, "f1": 0.6, "support": 3}, {"f1": None}],
-        [{"name": "cat", "precision": 0.5, "recall": 1, "f1": 0.6, "support": 3}, {"name": "dog"}],
-        {"cat": {"precision": 0.5, "recall": 1, "f1": 0.6, "support": 3}, "dog": {}},
-    ],
-)
-def test_an_evaluation_becomes_scores(per_class):
-    evaluation = {
-        "metrics": {"accuracy": 0.75, "auc": None},
-        "confusion": np.array([[3, 1], [0, 4]]),
-        "classes": ["cat", "dog"],
-        "per_class": per_class,
-        "samples": 8,
-        "seconds": 0.5,
-    }
+def test_an_evaluation_becomes_scores():
+    evaluation = Evaluation(
+        metrics={"accuracy": np.float64(0.75), "snr": math.inf},
+        confusion=np.array([[3, 1], [0, 4]]),
+        classes=("cat", "dog"),
+        per_class=(EvaluatedClass("cat", 0.5, 1.0, 0.6, 3),),
+        samples=8,
+        seconds=0.5,
+        task="classification",
+        output="y",
+    )
     found = collect.scores("m", evaluation)
-    assert found.metrics["accuracy"] == 0.75
-    assert math.isnan(found.metrics["auc"])
+    assert found.metrics == {"accuracy": 0.75, "snr": math.inf}
     assert found.confusion == ((3, 1), (0, 4))
-    assert found.per_class == (ClassScore("cat", 0.5, 1.0, 0.6, 3), ClassScore("dog"))
-    assert (found.samples, found.seconds) == (8, 0.5)
-    assert Report.from_json(Report("t", scores=(found,)).to_json()).scores[0].samples == 8
+    assert found.per_class == (ClassScore("cat", 0.5, 1.0, 0.6, 3),)
+    assert (found.classes, found.samples, found.seconds) == (("cat", "dog"), 8, 0.5)
+    report = Report("t", scores=(found,))
+    assert Report.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))) == report
 
 
-def test_an_evaluation_without_classes_has_no_matrix():
-    found = collect.scores("m", {"metrics": {"mse": 0.1}})
+def test_an_evaluation_of_values_has_no_matrix():
+    evaluation = Evaluation({"mse": 0.1}, None, None, (), 3, 0.1, "regression", "y")
+    found = collect.scores("m", evaluation)
     assert (found.confusion, found.classes, found.per_class) == ((), (), ())
+
+
+def test_the_machine_becomes_facts():
+    machine = Environment(
+        "Some CPU", 2, 8_000_000_000, "Linux x86_64", "3.11.9", {"onnx": "1.23.2"}, ("A", "B")
+    )
+    found = {fact.label: fact.value for fact in collect.environment(machine)}
+    assert found["Processor"] == "Some CPU"
+    assert found["Memory"] == "8.00\N{NO-BREAK SPACE}GB"
+    assert found["onnx"] == "1.23.2"
+    assert found["Providers"] == "A, B"

@@ -76,6 +76,13 @@ def test_the_good_way_of_a_metric_is_known_or_left_open():
     assert units.higher_is_better("accuracy") is True
     assert units.higher_is_better("Log-Loss") is False
     assert units.higher_is_better("my_score") is None
+    assert units.higher_is_better("snr") is True
+
+
+def test_only_whole_words_make_a_rate():
+    rates = ("f1-weighted", "top-5", "top_1", "balanced_accuracy", "mAP@50", "Recall", "top5")
+    assert all(units.is_rate(name) for name in rates)
+    assert not any(units.is_rate(name) for name in ("mape", "topology", "rmse", "r2", "snr"))
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
