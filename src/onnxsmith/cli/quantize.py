@@ -1,0 +1,142 @@
+"""``onnxsmith quantize``: make a model smaller and faster in int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from onnxsmith.cli.options import (
+    data_option,
+    dim_option,
+    json_option,
+    seed_option,
+    target_option,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from onnxsmith.artifact import Artifact
+    from onnxsmith.pipeline.quantize import QuantizeResult
+
+
+@click.command("quantize")
+@click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.onnx")
+@click.option(
+    "--mode",
+    type=click.Choice(["dynamic", "static"]),
+    required=True,
+    help="dynamic needs no data; static calibrates with it.",
+)
+@data_option
+@click.option("--eval-data", metavar="D", help="Held-out data to score on.")
+@click.option("--metric", default="accuracy", show_default=True, metavar="M")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Refuse a result that loses more than X of the metric.",
+)
+@click.option("--per-channel/--per-tensor", default=True, show_default=True)
+@click.option("--reduce-range", is_flag=True, help="7-bit weights, for x86 CPUs without VNNI.")
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "entropy", "percentile"]),
+    default="minmax",
+    show_default=True,
+    help="How ranges are taken from calibration data.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Most calibration batches (of 8 samples, or the model's own size) to read.",
+)
+@click.option("--no-bench", is_flag=True, help="Do not measure the speed of the result.")
+@target_option
+@dim_option
+@threads_option
+@seed_option
+@json_option
+def command(
+    source: Path,
+    output: Path,
+    mode: Literal["dynamic", "static"],
+    data: str | None,
+    eval_data: str | None,
+    metric: str,
+    max_drop: float | None,
+    per_channel: bool,
+    reduce_range: bool,
+    method: Literal["minmax", "entropy", "percentile"],
+    samples: int,
+    no_bench: bool,
+    target_name: str,
+    dims: tuple[str, ...],
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Quantize IN.onnx to int8 and write OUT.onnx.
+
+    A mode that was asked for is obeyed; how fast it is is printed.
+    """
+    from onnxsmith.artifact import Artifact
+    from onnxsmith.pipeline.gate import measure_change
+    from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
+    from onnxsmith.spec import parse_dims
+    from onnxsmith.target import find_target
+
+    artifact = Artifact.load(source)
+    request = QuantizeRequest(
+        mode=mode,
+        data=data,
+        eval_data=eval_data,
+        metric=metric,
+        max_drop=max_drop,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        method=method,
+        samples=samples,
+        target=find_target(target_name),
+        dims=parse_dims(dims),
+        threads=threads,
+        seed=seed,
+    )
+    result = quantize(artifact, request)
+    change = None
+    if not no_bench:
+        change = measure_change(
+            artifact, result.artifact, request.target, threads, request.dims, seed
+        )
+    result.artifact.save(output)
+    if as_json:
+        from onnxsmith.cli.output import print_json
+
+        print_json({**result.to_json(), "speed": change.figures if change else None})
+        return
+    _show(artifact, result, output, change.words if change else "")
+
+
+def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) -> None:
+    from onnxsmith.cli.output import print_line, print_table, print_warning
+
+    rows = [
+        (d.output, f"{d.max_rel:.1e}", f"{d.snr_db:.1f} dB") for d in result.pipeline.differences
+    ]
+    if rows:
+        print_table("", ("output", "largest difference", "signal to noise"), rows)
+    for warning in result.warnings:
+        print_warning(warning)
+    before, after = artifact.size_bytes, result.artifact.size_bytes
+    print_line(f"weights {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.2f}x)")
+    if result.before and result.after:
+        for name, value in result.before.metrics.items():
+            print_line(f"{name} {value:.4f} -> {result.after.metrics[name]:.4f}")
+    if speed:
+        print_line(speed)
+    print_line(f"wrote {output}")
