@@ -14,6 +14,7 @@ from onnxsmith.numerics import Difference
 from onnxsmith.passes.base import Pass, PassContext
 from onnxsmith.passes.observers import Observer, census
 from onnxsmith.passes.verify import Check, Verifier
+from onnxsmith.storage.load import release_mappings
 
 VerifyMode = Literal["each", "end", "off"]
 
@@ -250,6 +251,7 @@ class PassManager:
                 observer.after(pass_, result)
             details = dict(result.details)
             runs.append(PassRun(pass_, result.modified, seconds, before, _count(model), details))
+        release_mappings(model)
         return Artifact(model, start.history), runs
 
     def _steps(self) -> tuple[Step, ...]:

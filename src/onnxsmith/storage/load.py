@@ -6,6 +6,7 @@ file. Plain parsing holds every embedded weight at least twice.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -121,6 +122,19 @@ def into_memory(model: ir.Model) -> ir.Model:
                 )
                 tensor.release()
     return model
+
+
+def release_mappings(model: ir.Model) -> None:
+    """Unmap weights that someone looked at; they are mapped again when they are needed.
+
+    Mapped pages count as memory in use, and the runtime maps the same weights for itself.
+    """
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                # A view that is still in use keeps its mapping.
+                with contextlib.suppress(BufferError):
+                    value.const_value.release()
 
 
 def _parse(data: memoryview, path: Path) -> tuple[onnx.ModelProto, dict[str, EmbeddedTensor]]:
