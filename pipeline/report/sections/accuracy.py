@@ -101,7 +101,7 @@ def _heatmap(scores: Scores) -> Figure | None:
     label = f"Confusion matrix of {shorten(scores.model, 60)}: {words}"
     narrow = heatmap(scores.confusion, names, NARROW, label)
     wide = narrow if size <= _MOST_BESIDE else heatmap(scores.confusion, names, WIDE, label)
-    return Figure(f"Confusion matrix of {shorten(scores.model)}", wide, narrow, words)
+    return Figure(f"Confusion matrix of {shorten(scores.model, 100)}", wide, narrow, words)
 
 
 def _confused(scores: Scores) -> list[Block]:
