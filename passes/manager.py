@@ -201,6 +201,7 @@ class PassManager:
                 self._dropped.append(Dropped(pass_, "wrong", reason))
                 return start
             assert self.verifier is not None  # _checking says so
+            self._checks.append(check)
             # What comes after is measured against the new model, not against the original.
             self.verifier.take_reference(candidate)
         self._runs += runs

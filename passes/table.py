@@ -9,6 +9,7 @@ PASSES = Table(
     "onnxsmith.passes",
     {
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
+        "flatten-biases": "onnxsmith.passes.quantization.flatten_biases:FlattenBiases",
         "fold-constants": "onnxsmith.passes.cleanup.fold_constants:FoldConstants",
         "fold-shapes": "onnxsmith.passes.cleanup.fold_shapes:FoldShapes",
         "fuse-batch-norm": "onnxsmith.passes.fusion.fuse_batch_norm:FuseBatchNorm",

@@ -15,7 +15,7 @@ from onnxsmith.numerics import Difference, Tolerance, compare, compare_value
 from onnxsmith.passes.base import Samples
 from onnxsmith.runtime.probe import probe_inputs
 from onnxsmith.runtime.session import Session
-from onnxsmith.spec import ModelSpec
+from onnxsmith.spec import Dim, ModelSpec
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
 
@@ -167,9 +167,19 @@ def signature_change(before: ModelSpec, after: ModelSpec) -> str:
         for first, second in zip(old, new, strict=True):
             if "unknown" not in (first.dtype, second.dtype) and first.dtype != second.dtype:
                 return f"{role} {first.name!r} changed from {first.dtype} to {second.dtype}"
-            if role == "input" and first.shape != second.shape:
+            if role == "input" and not _same_or_named(first.shape, second.shape):
                 return f"input {first.name!r} changed from {first} to {second}"
     return ""
+
+
+def _same_or_named(before: tuple[Dim, ...] | None, after: tuple[Dim, ...] | None) -> bool:
+    """Tell whether an input takes what it took: an unknown dimension may get a name only."""
+    if before is None or after is None or len(before) != len(after):
+        return before == after
+    return all(
+        old == new or (old is None and isinstance(new, str))
+        for old, new in zip(before, after, strict=True)
+    )
 
 
 def _with_reference(

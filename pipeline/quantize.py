@@ -12,6 +12,7 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import RefusedError, SmithError, UsageError
 from onnxsmith.passes.base import Pass, PassContext
 from onnxsmith.passes.manager import PassManager, PipelineResult
+from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
 from onnxsmith.passes.quantization.quantize_dynamic import QuantizeDynamic
 from onnxsmith.passes.quantization.quantize_static import QuantizeStatic
 from onnxsmith.passes.verify import Verifier, make_verifier
@@ -98,7 +99,7 @@ def quantize(artifact: Artifact, request: QuantizeRequest) -> QuantizeResult:
         samples=(lambda: _stream(source, artifact)) if source else None,
         seed=request.seed,
     )
-    done = PassManager([_pass(request)], context, verifier).run(artifact)
+    done = PassManager([FlattenBiases(), _pass(request)], context, verifier).run(artifact)
     for dropped in done.dropped:
         raise RefusedError(
             f"the quantized model is broken: {dropped.reason}", "try the other --mode"
@@ -135,7 +136,7 @@ def _verifier(
 def _few(request: QuantizeRequest, done: PipelineResult) -> tuple[str, ...]:
     if request.mode == "dynamic":
         return ()
-    count = int(done.runs[0].details["calibration_samples"])
+    count = int(done.runs[-1].details["calibration_samples"])
     if count >= _FEW_SAMPLES:
         return ()
     return (f"calibrated on {count} samples only; ranges may be too narrow",)
@@ -144,7 +145,8 @@ def _few(request: QuantizeRequest, done: PipelineResult) -> tuple[str, ...]:
 def _budget(
     artifact: Artifact, result: QuantizeResult, request: QuantizeRequest, source: DataSource | None
 ) -> QuantizeResult:
-    assert request.eval_data is not None and request.max_drop is not None  # quantize() checked
+    assert request.eval_data is not None  # quantize() checked
+    assert request.max_drop is not None  # likewise
     held_out = open_data(request.eval_data, artifact.spec)
     if source is not None:
         refuse_shared(source, held_out)

@@ -28,10 +28,14 @@ class FoldShapes(Pass):
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Run onnxscript's partial evaluator on small tensors."""
+        signature = [(v, v.shape) for v in (*model.graph.inputs, *model.graph.outputs)]
         result = onnxscript.optimizer.fold_constants(
             model,
             onnx_shape_inference=False,
             input_size_limit=self.limit,
             output_size_limit=self.limit,
         )
+        for value, shape in signature:
+            # The evaluator names unknown dimensions for itself; users' signatures stay theirs.
+            value.shape = shape
         return PassResult(model, result.modified)
