@@ -1,0 +1,1 @@
+"""Custom operators: schema, reference, portable body, kernels and gradient in one place."""

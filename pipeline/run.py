@@ -128,7 +128,7 @@ def _finish(
         ),
         history=collect.history(artifact.history),
         provenance=_provenance(recipe),
-        environment=collect.facts(describe_environment().to_json()),
+        environment=collect.environment(describe_environment()),
     )
     html, _ = write(report, out)
     return RunResult(report, html, out / MODEL)

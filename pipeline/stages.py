@@ -179,7 +179,7 @@ def _evaluate(context: StageContext) -> Report:
         data = open_data(recipe.eval_data, artifact.spec)
         with Session(artifact, find_target(recipe.target), threads=recipe.threads) as session:
             found = evaluate(session, data, options.metrics or None, options.batch_size)
-        scores.append(collect.scores(_VARIANTS[name], found.to_json()))
+        scores.append(collect.scores(_VARIANTS[name], found))
     return Report("", stages=(Stage("evaluate"),), scores=tuple(scores))
 
 
