@@ -11,7 +11,7 @@ MATERIAL ?= $(ONNXSMITH_MATERIAL)
 TORCH_VERSION := 2.13.0
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 INSTALL := $(PIP) install --constraint constraints.txt
 # Builds with the pinned setuptools of the environment instead of downloading the newest.
 EDITABLE := $(INSTALL) --no-build-isolation --editable
@@ -96,7 +96,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 constraints: $(VENV)/.made
 	@rm -rf build/constraints && mkdir -p build
 	@$(BIN)/python -m venv build/constraints
-	@build/constraints/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
+	@build/constraints/bin/python -m pip --disable-pip-version-check --no-input -qq install \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") \
 		"torch==$(TORCH_VERSION)" --editable ".[sklearn,torch,images,dev]"
 	@{ sed -n '/^#/p' constraints.txt; \
