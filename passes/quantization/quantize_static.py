@@ -27,8 +27,6 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
-# Statistics of this many batches are held at a time; the runtime's default holds them all.
-_BATCHES_HELD = 8
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,11 @@ class QuantizeStatic(Pass):
     """Store weights and activations in int8, with ranges learned from calibration data.
 
     ``x = s (q - z)`` for each tensor, written as QuantizeLinear and DequantizeLinear pairs that
-    the runtime fuses into integer kernels; activations uint8, weights int8. Options:
-    ``per-channel`` scales for weights; ``reduce-range`` for x86 CPUs without VNNI; ``method``
-    of calibration; ``samples`` is the most batches to read.
+    the runtime fuses into integer kernels; activations uint8, weights int8.
+
+    Options: ``per-channel`` scales for weights; ``reduce-range`` for x86 CPUs without VNNI;
+    ``method`` of calibration (``minmax`` reduces activations inside the graph, ``entropy`` and
+    ``percentile`` hold those of all samples); ``samples`` is the most batches to read.
 
     Source: ``onnxruntime.quantization.quantize_static``.
     """
@@ -68,7 +68,6 @@ class QuantizeStatic(Pass):
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=_METHODS[self.method],
-                extra_options={"CalibMaxIntermediateOutputs": _BATCHES_HELD},
             )
 
         result, count = quantize_through_files(model, quantize)
@@ -82,9 +81,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publi
     """Streams feeds to the calibrator and refuses values it would silently turn into nonsense."""
 
     def __init__(self, samples: Samples, limit: int) -> None:
-        self._start = lambda: islice(samples(), limit)
-        self._stream: Iterator[dict[str, np.ndarray[Any, Any]]] = self._start()
-        self.samples = 0
+        self._source, self._limit = samples, limit
+        self.rewind()
 
     def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
         """Return the next feeds, None at the end."""
@@ -101,5 +99,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publi
 
     def rewind(self) -> None:
         """Start again at the first sample."""
-        self._stream = self._start()
+        self._stream: Iterator[dict[str, np.ndarray[Any, Any]]] = islice(
+            self._source(), self._limit
+        )
         self.samples = 0
