@@ -1,0 +1,1 @@
+"""Frontends: models of other frameworks come in, each in a file of its own."""

@@ -76,12 +76,15 @@ class Export:
             take their sizes and value ranges from them.
         details: Facts for the history: versions, the exporter's route. No paths, times or hosts.
         warnings: What the user should know, one line each.
+        untouched: Whether the file is the source itself, so that there is nothing to compare
+            unless it is changed later.
     """
 
     path: Path
     examples: Mapping[str, np.ndarray] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    untouched: bool = False
 
 
 class Source(Protocol):

@@ -41,8 +41,9 @@ class WorkerError(SmithError):
         super().__init__(message, hint)
         self.output = output
 
-    def __reduce__(self) -> tuple[type[WorkerError], tuple[str, str, str]]:
-        return type(self), (self.message, self.hint, self.output)
+
+class WorkerLostError(WorkerError):
+    """The worker is gone: it crashed, left Python or was stopped at a limit."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,23 @@ class WorkerSource:
         self._end()
 
     def open(self, request: ConvertRequest) -> None:
-        """Load the source; see ``Frontend.open``."""
+        """Load the source; see ``Frontend.open``.
+
+        Raises:
+            WorkerError: Loading failed; the worker's own words.
+            UsageError: The request does not fit the source.
+        """
         self._call("open", {"frontend": self._frontend, "request": request.to_json()})
 
     def export(self, folder: Path) -> Export:
-        """Export into the worker's folder (``folder`` is that one); see ``Source.export``."""
+        """Export into the worker's own folder, whatever ``folder`` is; see ``Source.export``."""
         answer = self._call("export", {"arrays": "examples.npz"})
         return Export(
-            folder / answer["path"],
-            load_arrays(folder / "examples.npz"),
+            self._folder / answer["path"],
+            load_arrays(self._folder / "examples.npz"),
             answer["details"],
             tuple(answer["warnings"]),
+            answer["untouched"],
         )
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -166,17 +173,17 @@ class WorkerSource:
         if self._log.stat().st_size > _MAX_LOG_BYTES:
             raise self._stopped("printed more than 1 GiB", "silence the code's output")
 
-    def _stopped(self, what: str, hint: str) -> WorkerError:
+    def _stopped(self, what: str, hint: str) -> WorkerLostError:
         self._end()
-        return WorkerError(
+        return WorkerLostError(
             f"the frontend {self._frontend!r} {what} and was stopped", hint, self._output()
         )
 
-    def _died(self, status: int, command: str) -> WorkerError:
+    def _died(self, status: int, command: str) -> WorkerLostError:
         self._end()
         doing = f"the worker of the frontend {self._frontend!r}, asked to {_WHAT[command]},"
         if status >= 0:
-            return WorkerError(
+            return WorkerLostError(
                 f"{doing} ended by itself with exit status {status}",
                 "the code, or a library it uses, leaves Python: see its output above",
                 self._output(),
@@ -185,7 +192,7 @@ class WorkerSource:
         hint = "the code, or a library it uses, crashed: see where in the output above"
         if -status == signal.SIGKILL:
             hint = "the system probably ran out of memory: free some, or take a smaller model"
-        return WorkerError(f"{doing} was killed by {name}", hint, self._output())
+        return WorkerLostError(f"{doing} was killed by {name}", hint, self._output())
 
     def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -56,7 +56,9 @@ def missing_packages(frontend: Frontend) -> tuple[str, ...]:
 
 def install_command(frontend: Frontend) -> str:
     """Return the command that installs what the frontend needs."""
-    return f"pip install 'onnxsmith[{frontend.extra}]'" if frontend.extra else "pip install onnxsmith"
+    return (
+        f"pip install 'onnxsmith[{frontend.extra}]'" if frontend.extra else "pip install onnxsmith"
+    )
 
 
 def require_installed(frontend: Frontend) -> None:

@@ -60,7 +60,7 @@ class _Worker:
                 "hint": error.hint,
                 "show_output": error.__cause__ is not None,
             }
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - reported to the parent
             traceback.print_exc()
             return {
                 "ok": False,
@@ -76,7 +76,7 @@ class _Worker:
         wanted = ConvertRequest.from_json(request["request"])
         random.seed(wanted.seed)
         # The legacy generator is the one that user code and scikit-learn draw from by default.
-        np.random.seed(wanted.seed)  # noqa: NPY002
+        np.random.seed(wanted.seed)
         self.source = find_frontend(self.frontend).open(wanted)
         return {}
 
@@ -87,6 +87,7 @@ class _Worker:
             "path": export.path.relative_to(self.folder).as_posix(),
             "details": dict(export.details),
             "warnings": list(export.warnings),
+            "untouched": export.untouched,
         }
 
     def _reference(self, request: dict[str, Any]) -> dict[str, Any]:

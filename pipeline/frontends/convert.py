@@ -1,0 +1,247 @@
+"""Make an ONNX artifact from a model of any framework, clean and proven against its source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsmith.artifact import Artifact, Step, file_digest
+from onnxsmith.errors import SmithError
+from onnxsmith.numerics import Difference, Tolerance
+from onnxsmith.pipeline.data import feeds, open_data
+from onnxsmith.pipeline.frontends.after import Finish, check_opset
+from onnxsmith.pipeline.frontends.base import ConvertRequest, Export, Frontend, Source
+from onnxsmith.pipeline.frontends.parity import Parity, check_parity, refuse_mismatch
+from onnxsmith.pipeline.frontends.process import Limits, WorkerSource
+from onnxsmith.pipeline.frontends.repair import repair_shapes
+from onnxsmith.pipeline.frontends.table import (
+    choose_for_object,
+    choose_frontend,
+    find_frontend,
+    require_installed,
+)
+from onnxsmith.spec import ValueSpec
+from onnxsmith.target import TARGETS, Target
+
+# torch's exporter is written for opset 18 to 20, and all current runtimes read it.
+_DEFAULT_OPSET = 20
+_DATA_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """A model that came in.
+
+    Attributes:
+        artifact: The model; its weights may lie in a temporary folder that lives as long as they.
+        parity: For each output the worst difference from the source over all probes; empty where
+            there was nothing to compare or ``verify`` was off.
+        frontend: The frontend's name.
+        warnings: What the user should know, one line each.
+    """
+
+    artifact: Artifact
+    parity: tuple[Difference, ...]
+    frontend: str
+    warnings: tuple[str, ...]
+
+
+def convert(
+    source: str | os.PathLike[str] | object,
+    *,
+    framework: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Sequence[ValueSpec | str] = (),
+    dims: Mapping[str, int] | None = None,
+    opset: int | None = None,
+    target: Target = TARGETS["cpu"],
+    data: str | None = None,
+    rename: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    domains: Sequence[str] = (),
+    verify: bool = True,
+    tolerance: Tolerance | None = None,
+    trust: bool = False,
+    seed: int = 0,
+    limits: Limits | None = None,
+) -> ConvertResult:
+    """Convert a model to ONNX, and check it against its source.
+
+    Args:
+        source: A file, ``package.module:callable``, or a live object (an nn.Module, a fitted
+            estimator), which is exported in this process.
+        framework: The frontend's name; found out where omitted.
+        weights: A second file with the weights, where the frontend takes one.
+        inputs: The signature to export with: names, element types and shapes, whose symbolic
+            dimensions stay open.
+        dims: Sizes of those dimensions in the example that is exported.
+        opset: The ai.onnx opset; by default one that the target reads.
+        target: Bounds opset and IR version.
+        data: A data source to probe with, beside made-up inputs.
+        rename: Old to new names of inputs, outputs and dimensions.
+        domains: Custom operator domains that are let in.
+        verify: Whether to compare with the source's own outputs.
+        tolerance: Instead of the element type's.
+        trust: Whether files that run code when they are loaded may be loaded.
+        seed: Seed of all randomness.
+        limits: Time and memory of the worker process.
+
+    Raises:
+        UsageError: An option does not fit, or it is not clear which frontend is meant.
+        RefusedError: The model does not compute what its source does.
+        SmithError: The source cannot be loaded or exported.
+    """
+    if opset is not None:
+        check_opset(opset, target)
+    request = ConvertRequest(
+        _text(source),
+        None if weights is None else str(weights),
+        tuple(ValueSpec.parse(i) if isinstance(i, str) else i for i in inputs),
+        dict(dims or {}),
+        opset or min(_DEFAULT_OPSET, target.max_opset),
+        trust,
+        seed,
+    )
+    renames = tuple(rename.items() if isinstance(rename, Mapping) else rename)
+    finish = Finish(target, opset, request.inputs, renames, tuple(domains))
+    live = not isinstance(source, (str, os.PathLike))
+    frontend = _frontend(source, framework, live=live)
+    folder = _Folder()
+    with _opened(frontend, request, source if live else None, folder, limits) as opened:
+        export = opened.export(folder.path / "model")
+        artifact = Artifact.load(export.path)
+        changed = finish.apply(artifact.model)
+        artifact = artifact.with_step(_source_step(frontend, request, export, live=live))
+        parity = None
+        if verify and (changed or not export.untouched):
+            parity = _parity(opened, artifact, export, renames, data, tolerance, request)
+            artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
+    folder.keep_for(artifact.model)
+    notes = [*export.warnings, *(parity.warnings if parity else ())]
+    if not verify:
+        notes.append("the model was not compared with its source")
+    return ConvertResult(
+        artifact, parity.differences if parity else (), frontend.name, tuple(notes)
+    )
+
+
+class _Folder:
+    """A temporary folder that is removed when nothing holds it any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="onnxsmith-"))
+        (self.path / "model").mkdir()
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep_for(self, model: ir.Model) -> None:
+        """Let the folder live as long as any weight of the model that lies in it."""
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                tensor.meta["onnxsmith.folder"] = self
+
+
+def _text(source: str | os.PathLike[str] | object) -> str:
+    if isinstance(source, str):
+        return source
+    return os.fspath(source) if isinstance(source, os.PathLike) else type(source).__name__
+
+
+def _frontend(source: object, framework: str | None, *, live: bool) -> Frontend:
+    if framework is not None:
+        return find_frontend(framework)
+    return choose_for_object(source) if live else choose_frontend(_text(source))
+
+
+@contextmanager
+def _opened(
+    frontend: Frontend,
+    request: ConvertRequest,
+    value: object,
+    folder: _Folder,
+    limits: Limits | None,
+) -> Iterator[Source]:
+    """Open the source: a live one and what needs no framework here, others in a worker."""
+    if value is not None:
+        yield frontend.adopt(value, request)
+        return
+    _check_exists(request)
+    if not frontend.isolated:
+        yield frontend.open(request)
+        return
+    require_installed(frontend)
+    with WorkerSource(frontend.name, folder.path, limits or Limits()) as worker:
+        worker.open(request)
+        yield worker
+
+
+def _check_exists(request: ConvertRequest) -> None:
+    """Name a missing file before a framework is imported for it."""
+    for path in (None if ":" in request.source else request.source, request.weights):
+        if path is not None and not Path(path).exists():
+            raise SmithError(f"there is no file {path}", "check the path")
+
+
+def _source_step(
+    frontend: Frontend, request: ConvertRequest, export: Export, *, live: bool
+) -> Step:
+    path = Path(request.source)
+    is_file = not live and path.is_file()
+    options: dict[str, Any] = {
+        "source": path.name if is_file else request.source,
+        "inputs": [str(spec) for spec in request.inputs],
+        "dims": dict(request.dims),
+        "opset": request.opset,
+        "seed": request.seed,
+    }
+    result = dict(export.details)
+    if is_file:
+        result["digest"] = file_digest(path)
+    if request.weights is not None:
+        result["weights_digest"] = file_digest(request.weights)
+    return Step(frontend.name, "source", options, result)
+
+
+def _parity(
+    source: Source,
+    artifact: Artifact,
+    export: Export,
+    renames: tuple[tuple[str, str], ...],
+    data: str | None,
+    tolerance: Tolerance | None,
+    request: ConvertRequest,
+) -> Parity:
+    forward = {value: value for value in export.examples}
+    originals: dict[str, str] = {}
+    for old, new in renames:
+        originals[new] = originals.pop(old, old)
+    forward |= {old: new for new, old in originals.items()}
+    parity = check_parity(
+        source,
+        artifact,
+        examples={forward[name]: array for name, array in export.examples.items()},
+        originals=originals,
+        given=_given(data, artifact),
+        tolerance=tolerance,
+        dims=request.dims if not export.examples else {},
+        seed=request.seed,
+    )
+    refuse_mismatch(parity)
+    repair_shapes(artifact, parity)
+    return parity
+
+
+def _given(data: str | None, artifact: Artifact) -> tuple[dict[str, np.ndarray], ...]:
+    if data is None:
+        return ()
+    first = next(feeds(open_data(data, artifact.spec), artifact.spec, _DATA_SAMPLES), None)
+    return () if first is None else (first.inputs,)
