@@ -87,7 +87,8 @@ class CallableReader:
                 returned = [returned]
             if not isinstance(returned, Iterable):
                 raise SmithError(
-                    f"{self.name!r} returned a {type(returned).__name__}, not batches", _FORMS
+                    f"{self.name!r} returned something of type {type(returned).__name__}, not batches",
+                    _FORMS,
                 )
             iterator = iter(returned)
         names: tuple[frozenset[str], bool] | None = None
@@ -143,5 +144,7 @@ class CallableReader:
 def _array(value: object) -> Array:
     array = np.asarray(value)
     if array.dtype.hasobject and not all(isinstance(item, str) for item in array.flat):
-        raise SmithError(f"a {type(value).__name__} is no array of numbers or text", _FORMS)
+        raise SmithError(
+            f"a value of type {type(value).__name__} is no array of numbers or text", _FORMS
+        )
     return array

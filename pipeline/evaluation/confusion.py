@@ -51,9 +51,10 @@ class ConfusionCounts:
 
     def update(self, labels: Array, classes: Array) -> None:
         """Count true classes against predicted ones, both int64 ``[n]``."""
-        seen, counts = np.unique(np.stack([labels, classes]), axis=1, return_counts=True)
-        for true, predicted, count in zip(*seen.tolist(), counts.tolist(), strict=True):
-            self.pairs[true, predicted] += count
+        for true in np.unique(labels).tolist():
+            said, counts = np.unique(classes[labels == true], return_counts=True)
+            for predicted, count in zip(said.tolist(), counts.tolist(), strict=True):
+                self.pairs[true, predicted] += count
 
     @property
     def total(self) -> int:

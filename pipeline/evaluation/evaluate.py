@@ -58,16 +58,18 @@ def evaluate(
         SmithError: The data is empty, has no labels or does not fit; an output is not a number.
         UsageError: A metric or output is unknown, or does not fit the task.
     """
-    scorer = _Scorer(metrics, output, data.classes)
+    scorer = _Scorer(metrics, output, data.classes, batch_size)
     start = time.perf_counter()
+    taken = 0
     for feed in feeds(data, session.spec, batch_size):
-        count = feed.count if limit is None else min(feed.count, limit - scorer.samples)
+        count = feed.count if limit is None else min(feed.count, limit - taken)
         if count <= 0:
             break
-        names = scorer.needed()
-        results = session.run(feed.inputs, names)
-        cut = {name: _rows(name, value, feed, count) for name, value in results.items()}
-        scorer.update(cut, _labels(feed, count, data.name))
+        taken += count
+        results = session.run(feed.inputs, scorer.needed())
+        cut = {name: _rows(value, feed, count) for name, value in results.items()}
+        scorer.take(cut, _labels(feed, count, data.name))
+    scorer.flush()
     if not scorer.samples:
         raise SmithError(f"the data {data.name!r} has no samples", "give data with samples")
     return scorer.result(time.perf_counter() - start)
@@ -77,9 +79,15 @@ class _Scorer:
     """Holds the accumulators of one evaluation."""
 
     def __init__(
-        self, metrics: Sequence[str] | None, output: str | None, classes: tuple[str, ...] | None
+        self,
+        metrics: Sequence[str] | None,
+        output: str | None,
+        classes: tuple[str, ...] | None,
+        batch_size: int,
     ) -> None:
         self.samples = 0
+        self._batch_size = batch_size
+        self._held: list[tuple[Mapping[str, Any], Array]] = []
         self._metrics: dict[str, Metric] = {name: make_metric(name) for name in metrics or ()}
         self._output = output
         self._classes = classes
@@ -93,8 +101,26 @@ class _Scorer:
         names = [self._reading.output, self._reading.label_output]
         return [name for name in names if name is not None]
 
-    def update(self, outputs: Mapping[str, Any], labels: Array) -> None:
-        """Take in one batch."""
+    def take(self, outputs: Mapping[str, Any], labels: Array) -> None:
+        """Take in the outputs of one run; those of models fed one by one are scored together."""
+        self._held.append((outputs, labels))
+        if sum(len(held) for _, held in self._held) >= self._batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Score what was taken in."""
+        if self._held:
+            labels = _joined([labels for _, labels in self._held])
+            outputs = {
+                name: _joined(parts)
+                for name in self._held[0][0]
+                if _joinable(parts := [outputs[name] for outputs, _ in self._held])
+                or name in (self.needed() or ())
+            }
+            self._held = []
+            self._update(outputs, labels)
+
+    def _update(self, outputs: Mapping[str, Any], labels: Array) -> None:
         if self._reading is None:
             self._reading = self._choose(outputs, labels)
         if self._reading.task == "classification":
@@ -197,7 +223,30 @@ def _plain_classes(labels: Array) -> Array:
     return classes
 
 
-def _rows(name: str, value: Any, feed: Feed, count: int) -> Any:
+def _joinable(parts: list[Any]) -> bool:
+    """Return whether the rows of several runs have one shape; auxiliary outputs may not."""
+    return all(isinstance(part, list) for part in parts) or (
+        len({np.shape(part)[1:] for part in parts}) == 1
+        and all(np.ndim(part) > 0 for part in parts)
+    )
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Join rows of several runs; lists of maps stay lists."""
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], list):
+        return [row for part in parts for row in part]
+    try:
+        return np.concatenate(parts)
+    except ValueError as error:
+        raise SmithError(
+            "the model's output or the labels change their shape from batch to batch",
+            "give samples of one size, e.g. images with resize=HxW",
+        ) from error
+
+
+def _rows(value: Any, feed: Feed, count: int) -> Any:
     """Return the rows of an output that belong to samples, without those that fill the batch."""
     if isinstance(value, list):
         return value[:count]
