@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.spec import Dim, Kind, ModelSpec, ValueSpec
-from onnxsmith.storage.load import load_model
+from onnxsmith.storage.load import load_model, wrap_model
 from onnxsmith.storage.save import save_model
 
 HISTORY_KEY = "onnxsmith.history"
@@ -74,8 +74,12 @@ class Artifact:
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto) -> Artifact:
-        """Wrap a model that is in memory already."""
-        model = ir.from_proto(proto)
+        """Wrap a model that is in memory already.
+
+        Raises:
+            SmithError: It is not valid, or its weights lie in files.
+        """
+        model = wrap_model(proto)
         return cls(model, _read_history(model.metadata_props.get(HISTORY_KEY)))
 
     def save(self, path: str | Path, external: bool | None = None) -> None:
@@ -137,6 +141,8 @@ class Artifact:
         if self.history:
             steps = [step.to_json() for step in self.history]
             self.model.metadata_props[HISTORY_KEY] = json.dumps(steps, sort_keys=True)
+        else:  # artifacts with another history may share the model
+            self.model.metadata_props.pop(HISTORY_KEY, None)
 
 
 def file_digest(path: str | Path) -> str:
@@ -166,7 +172,9 @@ def _value_spec(value: ir.Value) -> ValueSpec:
 
 
 def _dim(dim: int | ir.SymbolicDim) -> Dim:
-    return dim if isinstance(dim, int) else dim.value
+    if isinstance(dim, int):
+        return dim if dim >= 0 else None  # older exporters write -1 for a free dimension
+    return dim.value or None
 
 
 def _kind(type_: ir.TypeProtocol | None) -> Kind:

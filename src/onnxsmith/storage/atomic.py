@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,24 +16,33 @@ _STALE = re.compile(r"^\.(?P<name>.+)\.(?P<pid>\d+)\.tmp$")
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, name: Callable[[], Path] | None = None) -> Iterator[BinaryIO]:
     """Write beside ``path`` and rename over it when the block ends without an error.
 
     A killed process leaves the old file, and at most a hidden ``.NAME.PID.tmp`` that the next
     write beside it removes.
 
+    Args:
+        path: The file to replace.
+        name: Asked after the block for the file to replace instead, one beside ``path``: for
+            names that depend on what was written.
+
     Raises:
-        SmithError: The folder is missing or read-only, or the disk is full.
+        SmithError: The folder is missing or read-only, the disk is full, or ``path`` is a device
+            or a folder.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        if path.exists() and not path.is_file():
+            # Renaming over a device such as /dev/null would replace it for the whole machine.
+            raise SmithError(f"cannot write {path}: it is not a regular file", "give a file name")
         _remove_stale(path)
         try:
             with temporary.open("wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, name() if name else path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

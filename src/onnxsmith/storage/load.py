@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,11 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from onnxsmith.errors import SmithError
-from onnxsmith.storage.external import check_external_data
-from onnxsmith.storage.wire import Field, WireError, fields, length_prefix
+from onnxsmith.storage.external import place_external_data
+from onnxsmith.storage.sparse import densify
+from onnxsmith.storage.structure import check_structure
+from onnxsmith.storage.tensors import EmbeddedTensor, FileTensor, file_identity, tensor_bytes
+from onnxsmith.storage.wire import VARINT, Field, WireError, fields, length_prefix, read_varint
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
@@ -31,56 +35,6 @@ _TENSOR_RAW_DATA = 9
 _INDEX_THRESHOLD = 64 * 1024
 
 
-class EmbeddedTensor(ir.ExternalTensor):
-    """A weight that stays inside the model file it was found in.
-
-    Args:
-        path: The model file, open as ``identity`` says when its offsets were read.
-        identity: What :func:`file_identity` returned then.
-        start: First byte of the values.
-        end: Position behind the last.
-        proto: The initializer without its values.
-    """
-
-    def __init__(
-        self, path: Path, identity: tuple[int, ...], start: int, end: int, proto: onnx.TensorProto
-    ) -> None:
-        # An absolute location and no base_dir: the weight lies in the very file that was opened,
-        # so onnx_ir's containment rules for external files do not apply (they refuse hard links).
-        super().__init__(
-            location=path.resolve(),
-            offset=start,
-            length=end - start,
-            dtype=ir.DataType(proto.data_type),
-            shape=ir.Shape(list(proto.dims)),
-            name=proto.name,
-        )
-        self.identity = identity
-
-    @property
-    def path(self) -> str:
-        """The model file.
-
-        Raises:
-            SmithError: It was replaced since it was loaded: the offset would name other bytes.
-        """
-        path = str(self.location)
-        if file_identity(Path(path)) != self.identity:
-            raise SmithError(
-                f"{path} was replaced after the model was loaded from it", "load the model again"
-            )
-        return path
-
-
-def file_identity(path: Path) -> tuple[int, ...]:
-    """Return what tells one state of a file from another: device, inode, size, change time."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
 def load_model(path: Path) -> ir.Model:
     """Read ``path``; embedded and external weights stay on disk.
 
@@ -90,7 +44,10 @@ def load_model(path: Path) -> ir.Model:
     """
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SmithError(f"{path} is not a regular file", "give an ONNX file")
+            if status.st_size == 0:
                 raise SmithError(f"{path} is empty", "give an ONNX file")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 proto, weights = _parse(memoryview(mapped), path)
@@ -98,17 +55,44 @@ def load_model(path: Path) -> ir.Model:
         raise SmithError(
             f"cannot read {path}: {error.strerror}", "check the path and its permissions"
         ) from error
-    check_external_data(proto, path.parent)
-    try:
-        model = ir.from_proto(proto)
-    except Exception as error:  # noqa: BLE001 - onnx_ir has no common base for bad graphs
-        raise SmithError(
-            f"{path} holds an invalid graph: {_innermost(error)}", "export the model again"
-        ) from error
-    ir.external_data.set_base_dir(model.graph, path.parent)
-    for name, tensor in weights.items():
+    check_structure(proto)
+    placed: dict[str, FileTensor] = {
+        **weights,
+        **place_external_data(proto, path.parent, _INDEX_THRESHOLD),
+    }
+    densify(proto)
+    model = _build(proto, str(path))
+    for name, tensor in placed.items():
         model.graph.initializers[name].const_value = tensor
     return model
+
+
+def wrap_model(proto: onnx.ModelProto) -> ir.Model:
+    """Build the graph of a model that is in memory with all of its weights.
+
+    Raises:
+        SmithError: It is not valid, or some of its weights are in files.
+    """
+    check_structure(proto)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+        raise SmithError(
+            "the model's weights lie in files that it only names", "load it from its own file"
+        )
+    if proto.graph.sparse_initializer:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        densify(copy)
+        proto = copy
+    return _build(proto, "the model")
+
+
+def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:
+        raise SmithError(
+            f"{name} holds an invalid graph: {_innermost(error)}", "export the model again"
+        ) from error
 
 
 def into_memory(model: ir.Model) -> ir.Model:
@@ -208,8 +192,8 @@ def _weight_range(data: memoryview, tensor: Field) -> Field | None:
     payload: Field | None = None
     data_type = 0
     for field in fields(data, tensor.payload, tensor.end):
-        if field.number == _TENSOR_DATA_TYPE:
-            data_type = data[field.payload]
+        if field.number == _TENSOR_DATA_TYPE and field.wire == VARINT:
+            data_type, _ = read_varint(data, field.payload, field.end)
         elif field.number in (_TENSOR_RAW_DATA, _TENSOR_FLOAT_DATA) and field.wire == 2:
             if payload is not None:
                 return None  # values in several pieces: left to the parser
@@ -225,14 +209,11 @@ def _weight_range(data: memoryview, tensor: Field) -> Field | None:
 def _embedded(
     tensor: onnx.TensorProto, path: Path, identity: tuple[int, ...], start: int, end: int
 ) -> EmbeddedTensor:
-    dtype = ir.DataType(tensor.data_type)
-    size = 1
-    for dim in tensor.dims:
-        size *= dim
-    if any(dim < 0 for dim in tensor.dims) or (size * dtype.bitwidth + 7) // 8 != end - start:
+    needed = tensor_bytes(tensor)
+    if needed != end - start:
         raise SmithError(
-            f"{path}: initializer {tensor.name!r} of {dtype.name}{list(tensor.dims)} "
-            f"has {end - start} bytes",
+            f"{path}: the initializer {tensor.name!r} has {end - start} bytes, "
+            f"but its type and shape need {needed}",
             "export the model again",
         )
     return EmbeddedTensor(path, identity, start, end, tensor)

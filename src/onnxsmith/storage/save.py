@@ -7,8 +7,8 @@ they lie straight into the new file, embedded or as external data.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.storage.atomic import replacing
-from onnxsmith.storage.load import EmbeddedTensor
+from onnxsmith.storage.tensors import EmbeddedTensor
 from onnxsmith.storage.wire import length_prefix
 
 _MODEL_GRAPH = 7
@@ -76,7 +76,15 @@ def large_initializers(model: ir.Model) -> list[ir.Value]:
 def skeleton(model: ir.Model, placed: dict[str, ir.ExternalTensor]) -> onnx.ModelProto:
     """Serialise ``model`` with the named initializers replaced by ``placed``, for the moment."""
     with _replaced(model, placed):
-        return ir.to_proto(model)
+        try:
+            return ir.to_proto(model)
+        except Exception as error:
+            while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+                error = error.__cause__
+            raise SmithError(
+                f"the model cannot be written as ONNX: {' '.join(str(error).split())[:300]}",
+                "export the model again",
+            ) from error
 
 
 def tensor_chunks(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
@@ -127,11 +135,9 @@ def _save_embedded(model: ir.Model, large: list[ir.Value], path: Path) -> None:
 def _save_external(model: ir.Model, large: list[ir.Value], path: Path) -> None:
     old = _data_files(path)
     offsets = _offsets(large)
-    staged = path.with_name(f"{path.stem}.staged.data")
-    with replacing(staged) as file:
+    with replacing(path, lambda: data) as file:
         digest = _write_data(file, large, offsets)
-    data = path.with_name(f"{path.stem}.{digest[:16]}.data")
-    os.replace(staged, data)
+        data = path.with_name(f"{path.stem}.{digest[:16]}.data")
     try:
         placed = {_name(v): _placeholder(v, data.name, offsets[_name(v)]) for v in large}
         with replacing(path) as file:
@@ -166,7 +172,7 @@ def _offsets(large: list[ir.Value]) -> dict[str, int]:
 
 def _data_files(path: Path) -> set[Path]:
     """Return the data files of our naming that the model now at ``path`` is the reason for."""
-    pattern = f"{path.stem}.{'[0-9a-f]' * 16}.data"
+    pattern = f"{glob.escape(path.stem)}.{'[0-9a-f]' * 16}.data"
     return set(path.parent.glob(pattern)) if path.exists() else set()
 
 

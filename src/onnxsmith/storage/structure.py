@@ -1,0 +1,123 @@
+"""Is a parsed file a graph at all? Names resolve, nothing is defined twice, text is text.
+
+onnx_ir repairs or drops much of this with a log line; a model that computes something else than
+its file says must not get that far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+from google.protobuf.message import Message
+
+from onnxsmith.errors import SmithError
+
+_Scopes = tuple[frozenset[str], ...]
+
+
+def check_structure(proto: onnx.ModelProto) -> None:
+    """Refuse a model whose names do not resolve, or that onnx_ir would keep only in part.
+
+    Raises:
+        SmithError: Naming the first value that is wrong.
+    """
+    _check_text(proto)
+    if proto.training_info:
+        raise SmithError(
+            "the model carries training information (training_info), which would be lost",
+            "remove it first: model.ClearField('training_info') on the onnx.ModelProto",
+        )
+    _check_graph(proto.graph, ())
+    for function in proto.functions:
+        scope = frozenset(function.input) | _outputs(function.node)
+        _check_nodes(function.node, (scope,))
+        _check_defined(function.output, (scope,), f"function {function.name!r}")
+
+
+def _check_graph(graph: onnx.GraphProto, outer: _Scopes) -> None:
+    initializers = [t.name for t in graph.initializer]
+    initializers += [s.values.name for s in graph.sparse_initializer]
+    _refuse_repeats(initializers, "initializer")
+    _refuse_repeats([v.name for v in graph.input], "input")
+    made = [name for node in graph.node for name in node.output if name]
+    _refuse_repeats(made, "node output")
+    given = frozenset(initializers) | {v.name for v in graph.input}
+    for name in made:
+        if name in given:
+            raise _invalid(f"the value {name!r} is both given and computed")
+    if "" in given:
+        raise _invalid("an input or initializer has no name")
+    _refuse_maps(graph)
+    scopes = (*outer, given | frozenset(made))
+    _check_nodes(graph.node, scopes)
+    _check_defined([v.name for v in graph.output], scopes, "the graph")
+
+
+def _check_nodes(nodes: Iterable[onnx.NodeProto], scopes: _Scopes) -> None:
+    for node in nodes:
+        for name in node.input:
+            if name and not _defined(name, scopes):
+                raise _invalid(f"the input {name!r} of a {node.op_type} node is defined nowhere")
+        for attribute in node.attribute:
+            for graph in _subgraphs(attribute):
+                _check_graph(graph, scopes)
+
+
+def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def _outputs(nodes: Iterable[onnx.NodeProto]) -> frozenset[str]:
+    return frozenset(name for node in nodes for name in node.output if name)
+
+
+def _check_defined(names: Iterable[str], scopes: _Scopes, owner: str) -> None:
+    for name in names:
+        if not _defined(name, scopes):
+            raise _invalid(f"the output {name!r} of {owner} is computed nowhere")
+
+
+def _defined(name: str, scopes: _Scopes) -> bool:
+    return any(name in scope for scope in scopes)
+
+
+def _refuse_repeats(names: list[str], role: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise _invalid(f"the {role} {name!r} is defined twice")
+        seen.add(name)
+
+
+def _refuse_maps(graph: onnx.GraphProto) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        kind = value.type
+        for _ in range(3):  # a map may hide in a sequence or an optional, or in both
+            if kind.HasField("sequence_type"):
+                kind = kind.sequence_type.elem_type
+            elif kind.HasField("optional_type"):
+                kind = kind.optional_type.elem_type
+        if kind.HasField("map_type"):
+            raise SmithError(
+                f"the value {value.name!r} is a map, which is not supported",
+                "export tensors instead; with skl2onnx: options={'zipmap': False}",
+            )
+
+
+def _check_text(message: Message) -> None:
+    """Refuse text that is not UTF-8: protobuf hands it out as bytes and cannot write it again."""
+    for descriptor, value in message.ListFields():
+        if descriptor.type == descriptor.TYPE_MESSAGE:
+            for inner in (value,) if isinstance(value, Message) else value:
+                _check_text(inner)
+        elif descriptor.type == descriptor.TYPE_STRING:
+            for text in (value,) if isinstance(value, (str, bytes)) else value:
+                if not isinstance(text, str):
+                    raise _invalid(f"its {descriptor.name} is not UTF-8 text: {text[:40]!r}")
+
+
+def _invalid(reason: str) -> SmithError:
+    return SmithError(f"the model is not valid: {reason}", "export the model again")
