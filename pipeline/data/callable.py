@@ -87,7 +87,8 @@ class CallableReader:
                 returned = [returned]
             if not isinstance(returned, Iterable):
                 raise SmithError(
-                    f"{self.name!r} returned something of type {type(returned).__name__}, not batches",
+                    f"{self.name!r} returned something of type {type(returned).__name__}, "
+                    "not batches",
                     _FORMS,
                 )
             iterator = iter(returned)

@@ -158,9 +158,8 @@ def _print_confusion(name: str, result: Evaluation) -> None:
         (label, *map(str, counts))
         for label, counts in zip(result.classes, result.confusion.tolist(), strict=True)
     ]
-    print_table(
-        f"{name}: a row a true class, a column a predicted one", ("", *result.classes), rows
-    )
+    print_line(f"{name}: a row a true class, a column a predicted one")
+    print_table("", ("", *result.classes), rows)
 
 
 def _is_rate(name: str) -> bool:
