@@ -59,6 +59,7 @@ def test_header_can_be_forced(tmp_path: Path) -> None:
 
 def test_delimiters_quotes_blanks_bom_and_gzip(tmp_path: Path) -> None:
     assert read(tmp_path, "\ufeffa; b\r\n1 ; 2\r\n\r\n").inputs["x"].tolist() == [[1, 2]]
+    assert read(tmp_path, "\ufeffa,b\n1,2\n", "?label=a").labels is not None
     assert read(tmp_path, "1\t2\n").inputs["x"].tolist() == [[1, 2]]
     assert read(tmp_path, "1|2\n", "?delimiter=|").inputs["x"].tolist() == [[1, 2]]
     batch = read(tmp_path, 'n,v\n"a, b",1\n"c\nd",2\n', "?label=n")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onnxsmith.errors import SmithError
-from onnxsmith.pipeline.data import open_data
+from onnxsmith.pipeline.data import open_data, shared_samples
 from onnxsmith.pipeline.data.archive import load_archive
 from onnxsmith.pipeline.data.base import join
 from onnxsmith.spec import ModelSpec, ValueSpec
@@ -70,6 +70,18 @@ def test_content_split_keeps_equal_samples_together(tmp_path: Path) -> None:
     assert test
     assert not train & test
     assert len(train | test) == 40
+    assert len(test) < len(train) / 2
+
+
+def test_large_integers_are_told_apart(tmp_path: Path) -> None:
+    for name, low in [("a", 2**24), ("b", 2**24 + 1)]:
+        np.savez(tmp_path / f"{name}.npz", ids=np.array([[low], [2**40]]))
+    first, second = (open_data(f"npz:{tmp_path / name}.npz") for name in "ab")
+    assert shared_samples(first, second) == 1
+    np.savez(tmp_path / "c.npz", x=np.float64([[7], [0.5], [-0.0]]))
+    np.savez(tmp_path / "d.npz", x=np.array([[7], [8], [0]], np.uint8))
+    first, second = (open_data(f"npz:{tmp_path / name}.npz") for name in "cd")
+    assert shared_samples(first, second) == 2
 
 
 def test_several_inputs_by_name_and_position(tmp_path: Path) -> None:

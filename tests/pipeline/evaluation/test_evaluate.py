@@ -79,6 +79,23 @@ def test_probabilities_are_left_alone() -> None:
     assert result.metrics["log-loss"] == pytest.approx(log_loss(Y, softmax))
 
 
+def test_scores_between_0_and_1_that_do_not_add_up_are_logits() -> None:
+    squashed = (X - X.min()) / (X.max() - X.min())
+    result = evaluate(Fake(lambda x: {"z": x}), Samples(squashed, Y), ["log-loss"])
+    exact = np.exp(squashed.astype(float))
+    assert result.metrics["log-loss"] == pytest.approx(log_loss(Y, exact / exact.sum(1)[:, None]))
+
+
+def test_quantized_probabilities_may_miss_one_by_a_step() -> None:
+    exact = np.exp(X.astype(float)) / np.exp(X.astype(float)).sum(1, keepdims=True)
+    steps = (np.floor(exact * 256) / 256).astype(np.float32)
+    assert (steps.sum(1) < 1).any()
+    result = evaluate(Fake(lambda x: {"p": x}), Samples(steps, Y), ["log-loss"])
+    own = steps[np.arange(50), Y].astype(float)
+    epsilon = np.finfo(np.float64).eps
+    assert result.metrics["log-loss"] == pytest.approx(-np.log(np.maximum(own, epsilon)).mean())
+
+
 def test_defaults_confusion_and_json() -> None:
     result = evaluate(Fake(lambda x: {"z": x}), Samples(X, Y, ("a", "b", "c", "never")))
     assert list(result.metrics) == ["accuracy", "precision", "recall", "f1"]
