@@ -23,6 +23,7 @@ from onnxsmith.target import TARGETS, Target
 
 _MODES: dict[str, VerifyMode] = {"end": "end", "each": "each", "off": "off"}
 _PROBE_SAMPLES = 4
+_CLEANUP_PRESET = "safe"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,17 @@ class OptimizeResult:
         worst = max((d.max_rel for d in self.pipeline.differences), default=0.0)
         return f"checked: largest difference {worst:.1e} of the largest magnitude"
 
+    def dropped_in_words(self) -> tuple[str, ...]:
+        """Say what was left out, one line a reason."""
+        causes: dict[tuple[str, str], list[str]] = {}
+        for dropped in self.dropped:
+            causes.setdefault((dropped.cause, dropped.reason), []).append(str(dropped.pass_))
+        return tuple(
+            f"dropped {', '.join(names) if len(names) < 4 else f'{len(names)} passes'} "
+            f"({cause}): {reason}"
+            for (cause, reason), names in causes.items()
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         return {
@@ -112,16 +124,31 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     result = OptimizeResult(done.artifact, done, done.dropped, warnings)
     if not request.gate or done.census_before == done.census_after:
         return result
-    return _gated(artifact, result, pipeline, request)
+    result = _gated(artifact, result, pipeline, request)
+    if result.artifact is artifact and preset != _CLEANUP_PRESET:
+        # The fusions may be what is slow: the cleanup alone is tried before all is given up.
+        fallback = optimize(artifact, replace(request, preset=_CLEANUP_PRESET))
+        if fallback.artifact is not artifact:
+            lost = tuple(d for d in result.dropped if d.pass_.name not in _names(fallback))
+            return replace(fallback, dropped=(*fallback.dropped, *lost))
+    return result
+
+
+def _names(result: OptimizeResult) -> set[str]:
+    return {run.pass_.name for run in result.pipeline.runs}
 
 
 def _gated(
     artifact: Artifact, result: OptimizeResult, pipeline: PassPipeline, request: OptimizeRequest
 ) -> OptimizeResult:
-    """Drop the whole preset where its result measures slower than the input."""
-    change = measure_change(
-        artifact, result.artifact, request.target, request.threads, request.dims, request.seed
-    )
+    """Give the input back where the result measures slower, or say that it cannot be measured."""
+    try:
+        change = measure_change(
+            artifact, result.artifact, request.target, request.threads, request.dims, request.seed
+        )
+    except SmithError as error:
+        words = f"speed unmeasured: {error.message}"
+        return replace(result, warnings=(*result.warnings, words))
     result = replace(result, speed=change.words, comparison=change.figures)
     if not change.slower:
         return result

@@ -15,10 +15,11 @@ from typing import Any
 import onnxsmith
 from onnxsmith.artifact import Artifact, file_digest
 from onnxsmith.errors import SmithError
+from onnxsmith.pipeline.data import open_data
 from onnxsmith.pipeline.recipe import Recipe
 from onnxsmith.pipeline.report import Report, collect, write
-from onnxsmith.pipeline.report.model import Fact
-from onnxsmith.pipeline.stages import MODEL, StageContext, StagePlan, plan
+from onnxsmith.pipeline.report.model import Dataset, Fact
+from onnxsmith.pipeline.stages import MODEL, VARIANTS, StageContext, StagePlan, plan, source_name
 from onnxsmith.runtime.environment import describe_environment
 from onnxsmith.storage.atomic import write_error, write_text
 
@@ -118,9 +119,12 @@ def _finish(
     artifact.save(out / MODEL)
     report = replace(
         _merge(recipe.name, parts),
+        baseline=VARIANTS[next(iter(models))],
+        candidate=VARIANTS[last],
+        datasets=_datasets(recipe),
         products=(
             collect.model_info(
-                last,
+                VARIANTS[last],
                 artifact,
                 digest=file_digest(out / MODEL),
                 size_bytes=(out / MODEL).stat().st_size,
@@ -144,10 +148,21 @@ def _merge(title: str, parts: Sequence[Report]) -> Report:
     return Report(title, **merged)
 
 
+def _datasets(recipe: Recipe) -> tuple[Dataset, ...]:
+    uses = ((recipe.data, "probes and calibration"), (recipe.eval_data, "evaluation"))
+    return tuple(collect.dataset(open_data(text), role) for text, role in uses if text)
+
+
 def _provenance(recipe: Recipe) -> tuple[Fact, ...]:
-    return collect.facts(
-        {"onnxsmith": onnxsmith.__version__, **recipe.model_dump(exclude_none=True)}
-    )
+    """Return the recipe's fields; files by name only, for reports are passed around."""
+    values = recipe.model_dump(exclude_none=True)
+    values["source"]["path"] = source_name(recipe.source.path)
+    if recipe.source.weights:
+        values["source"]["weights"] = source_name(recipe.source.weights)
+    for key in ("data", "eval_data"):
+        if key in values:
+            values[key] = open_data(values[key]).name
+    return collect.facts({"onnxsmith": onnxsmith.__version__, **values})
 
 
 def _digest(value: Any) -> str:

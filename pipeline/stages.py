@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxsmith.pipeline.frontends.convert import convert
-
 from onnxsmith.artifact import Artifact, file_digest
 from onnxsmith.passes.manager import PipelineResult
 from onnxsmith.pipeline.data import content_digest, open_data, refuse_shared
 from onnxsmith.pipeline.evaluation import evaluate
+from onnxsmith.pipeline.frontends.convert import convert
 from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
 from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
 from onnxsmith.pipeline.recipe import Recipe
@@ -136,7 +135,7 @@ def _optimize(context: StageContext) -> Report:
         ),
     )
     _save(result.artifact, context.folder)
-    warnings = (*result.warnings, *(f"{d.pass_}: {d.cause}: {d.reason}" for d in result.dropped))
+    warnings = (*result.dropped_in_words(), *result.warnings)
     return _passes_report("optimize", "converted", "optimized", result.pipeline, warnings)
 
 
@@ -179,7 +178,7 @@ def _evaluate(context: StageContext) -> Report:
         data = open_data(recipe.eval_data, artifact.spec)
         with Session(artifact, find_target(recipe.target), threads=recipe.threads) as session:
             found = evaluate(session, data, options.metrics or None, options.batch_size)
-        scores.append(collect.scores(_VARIANTS[name], found))
+        scores.append(collect.scores(VARIANTS[name], found))
     return Report("", stages=(Stage("evaluate"),), scores=tuple(scores))
 
 
@@ -189,7 +188,7 @@ def _bench(context: StageContext) -> Report:
     assert options is not None  # plan() made this stage from it
     result = bench(
         tuple(context.models.values()),
-        names=tuple(_VARIANTS[name] for name in context.models),
+        names=tuple(VARIANTS[name] for name in context.models),
         target=find_target(recipe.target),
         threads=recipe.threads,
         dims=options.dims,
@@ -197,7 +196,7 @@ def _bench(context: StageContext) -> Report:
         runs=options.runs,
         seed=recipe.seed,
     )
-    sizes = tuple(Amount(_VARIANTS[n], _file_size(path)) for n, path in context.models.items())
+    sizes = tuple(Amount(VARIANTS[n], _file_size(path)) for n, path in context.models.items())
     return Report(
         "",
         stages=(Stage("bench"),),
@@ -208,7 +207,8 @@ def _bench(context: StageContext) -> Report:
     )
 
 
-_VARIANTS = {"convert": "converted", "optimize": "optimized", "quantize": "quantized"}
+VARIANTS = {"convert": "converted", "optimize": "optimized", "quantize": "quantized"}
+"""Stage to what the report calls the model it made."""
 
 
 def _passes_report(
@@ -224,6 +224,11 @@ def _passes_report(
         reference, candidate, result.differences, unverified=result.unverified, budget=budget
     )
     return Report("", stages=(stage,), parity=(parity,) if result.verified else ())
+
+
+def source_name(source: str) -> str:
+    """Return what to call a source in a report, without the folders of the user's machine."""
+    return source.rpartition(":")[2] if ":" in source else Path(source).name
 
 
 def _save(artifact: Artifact, folder: Path) -> int:

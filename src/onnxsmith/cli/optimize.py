@@ -104,6 +104,7 @@ def command(
 
 def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
     from onnxsmith.cli.output import print_json, print_line, print_table, print_warning
+    from onnxsmith.passes.observers import census
 
     if as_json:
         print_json(result.to_json())
@@ -115,12 +116,10 @@ def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
     ]
     if rows:
         print_table("", ("pass", "nodes before", "nodes after", "time"), rows)
-    for dropped in result.dropped:
-        print_warning(f"dropped {dropped.pass_} ({dropped.cause}): {dropped.reason}")
-    for warning in result.warnings:
+    for warning in (*result.dropped_in_words(), *result.warnings):
         print_warning(warning)
     before = sum(result.pipeline.census_before.values())
-    after = sum(result.pipeline.census_after.values())
+    after = sum(census(result.artifact.model).values())
     print_line(f"{before} nodes -> {after} nodes, {result.check_in_words()}")
     if result.speed:
         print_line(result.speed)
