@@ -1,0 +1,1 @@
+"""What is made of the parts: data, frontends, evaluation, runs and their reports."""

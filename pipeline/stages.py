@@ -108,7 +108,9 @@ def _convert(context: StageContext) -> Report:
         seed=recipe.seed,
     )
     size = _save(result.artifact, context.folder)
-    info = collect.model_info("source", result.artifact, framework=result.frontend, size_bytes=size)
+    info = collect.model_info(
+        source_name(source.path), result.artifact, framework=result.frontend, size_bytes=size
+    )
     name = f"{result.frontend} source"
     parity = (collect.parity(name, "converted", result.parity),) if result.parity else ()
     stage = Stage(
