@@ -35,37 +35,37 @@ def simulated(generator: np.random.Generator, count: int, runs: int, factor: flo
 @pytest.mark.parametrize("count", [3, 5, 10])
 def test_equal_models_are_called_different_at_most_at_about_the_promised_rate(count):
     generator = np.random.default_rng(count)
-    trials = 300
+    trials = 200
     wrong = 0
     for _ in range(trials):
         old, new = simulated(generator, count, 20)
         wrong += compare(measured("a", old), measured("b", new)).verdict != "no change"
-    # 5 % are promised; 300 trials at 5 % stay below 9 % in 999 of 1000 cases. Three rounds
+    # 5 % are promised; 200 trials at 5 % stay below 11 % in 999 of 1000 cases. Three rounds
     # reach 7 %.
-    assert wrong / trials <= (0.11 if count == 3 else 0.09)
+    assert wrong / trials <= (0.13 if count == 3 else 0.11)
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1 / 1.1, "faster"), (1.1, "slower")])
 def test_a_shift_of_ten_percent_is_found_through_the_drift(factor, verdict):
     generator = np.random.default_rng(7)
     found = 0
-    for _ in range(100):
+    for _ in range(60):
         old, new = simulated(generator, 5, 20, factor)
         result = compare(measured("a", old), measured("b", new))
         found += result.verdict == verdict
         assert result.low <= result.ratio <= result.high
-    assert found >= 95
+    assert found >= 57
 
 
 def test_the_interval_covers_the_true_ratio_and_is_not_needlessly_wide():
     generator = np.random.default_rng(11)
     covered, widths = 0, []
-    for _ in range(200):
+    for _ in range(120):
         old, new = simulated(generator, 7, 20, 0.5)
         result = compare(measured("a", old), measured("b", new))
         covered += result.low <= 2.0 <= result.high
         widths.append(math.log(result.high / result.low))
-    assert covered >= 182
+    assert covered >= 108
     # Offsets of 2 % each leave 0.028 a round, 0.011 over seven: +-2.45 of that is 0.052 wide.
     assert 0.03 < float(np.median(widths)) < 0.08
 
@@ -78,7 +78,7 @@ def test_pairing_by_round_is_what_finds_the_shift():
     assert math.log(torn.high / torn.low) > 3 * math.log(paired.high / paired.low)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.integers(3, 6).flatmap(
         lambda n: st.tuples(
@@ -98,7 +98,7 @@ def test_the_unit_of_time_does_not_matter(pair, scale):
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.lists(st.lists(times, min_size=2, max_size=6), min_size=3, max_size=5),
     st.randoms(use_true_random=False),
@@ -129,8 +129,8 @@ def test_a_whole_factor_is_measured_exactly_without_noise():
 
 
 def test_the_sentence_of_a_slowdown_names_how_much_slower():
-    assert Comparison("a", "b", 0.5, 0.4, 0.6, "slower").sentence() == (
-        "b: 2.00x slower than a (ratio 0.50, 95% interval 0.40 to 0.60)"
+    assert Comparison("a", "b", 0.5, 0.4, 0.8, "slower").sentence() == (
+        "b: 2.00x slower than a (95% interval 1.25 to 2.50)"
     )
     assert Comparison("a", "b", 1.0, 0.9, 1.1, "no change").sentence() == (
         "b: no change against a (95% interval 0.90 to 1.10)"

@@ -152,12 +152,13 @@ class Comparison:
 
     def sentence(self) -> str:
         """Return the comparison in words, for example for the terminal."""
-        interval = f"{self.confidence:.0%} interval {self.low:.2f} to {self.high:.2f}"
+        low, high, factor = self.low, self.high, self.ratio
+        if self.verdict == "slower":
+            low, high, factor = 1.0 / high, 1.0 / low, 1.0 / factor
+        interval = f"{self.confidence:.0%} interval {low:.2f} to {high:.2f}"
         if self.verdict == "no change":
             return f"{self.candidate}: no change against {self.baseline} ({interval})"
-        factor = self.ratio if self.verdict == "faster" else 1.0 / self.ratio
-        unit = f"{factor:.2f}x {self.verdict} than {self.baseline}"
-        return f"{self.candidate}: {unit} (ratio {self.ratio:.2f}, {interval})"
+        return f"{self.candidate}: {factor:.2f}x {self.verdict} than {self.baseline} ({interval})"
 
     def to_json(self) -> dict[str, object]:
         """Return the comparison as JSON data."""
