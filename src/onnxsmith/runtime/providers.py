@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 
 import onnxruntime as ort
@@ -52,7 +54,15 @@ def resolve_providers(target: Target, providers: Sequence[str] | None = None) ->
     for name in names:
         if name not in compiled_providers():
             raise missing_provider(name)
+    if not {CUDA, TENSORRT}.isdisjoint(names):
+        _preload_cuda()
     return tuple(names)
+
+
+def _preload_cuda() -> None:
+    """Load CUDA's libraries from the NVIDIA wheels, where the system's loader does not look."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+        ort.preload_dlls()
 
 
 def missing_provider(name: str) -> SmithError:
