@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from onnxscript import version_converter
 
 from onnxsmith.errors import SmithError, UsageError
-from onnxsmith.pipeline.frontends.names import name_dimensions, rename
+from onnxsmith.pipeline.frontends.names import check_signature, name_dimensions, rename
 from onnxsmith.spec import ValueSpec
 from onnxsmith.storage.save import large_initializers, skeleton
 from onnxsmith.target import Target
@@ -56,6 +56,7 @@ class Finish:
         refuse_unknown_operators(model, self.domains)
         converted = self._fit_opset(model)
         model.ir_version = ir_version(model, self.target)
+        check_signature(model, self.inputs)
         name_dimensions(model, self.inputs)
         rename(model, self.renames)
         check(model)

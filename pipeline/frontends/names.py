@@ -7,11 +7,36 @@ from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
-from onnxsmith.errors import UsageError
+from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.spec import ValueSpec
 
 # What exporters make up: torch s77 and u0, tf2onnx unk__655, paddle DynamicDimension.0, jax _v12.
 _MADE_UP = re.compile(r"^(s|u|_v|_d|d|unk_+|dim_|unknown_|DynamicDimension[._]?)\d+$")
+
+
+def check_signature(model: ir.Model, wanted: Iterable[ValueSpec]) -> None:
+    """Check that the exporter kept open what was asked to stay open.
+
+    torch's exporter gives up on a named dimension without a word and fixes it at the example's.
+
+    Raises:
+        SmithError: Naming the input and the dimension.
+    """
+    inputs = {value.name: value for value in model.graph.inputs}
+    for spec in wanted:
+        if spec.name not in inputs:
+            raise SmithError(
+                f"the exported model has no input {spec.name!r}",
+                "the model does not use it: leave it out of --input",
+            )
+        shape = inputs[spec.name].shape
+        for axis, asked in enumerate(spec.shape or ()):
+            if isinstance(asked, str) and shape is not None and isinstance(shape[axis], int):
+                raise SmithError(
+                    f"the dimension {asked!r} of the input {spec.name!r} came out fixed at "
+                    f"{shape[axis]}",
+                    "the model's code binds it: write that size in --input, or change the code",
+                )
 
 
 def name_dimensions(model: ir.Model, wanted: Iterable[ValueSpec] = ()) -> None:

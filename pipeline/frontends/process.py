@@ -24,7 +24,7 @@ from onnxsmith.pipeline.frontends.memory import available_memory, session_memory
 
 _POLL_SECONDS = 0.02
 _MEMORY_POLL_SECONDS = 0.2
-_OUTPUT_LINES = 15
+_OUTPUT_LINES = 20
 _MAX_LOG_BYTES = 1 << 30  # a loop that prints must not fill the disk
 
 
@@ -81,7 +81,7 @@ class WorkerSource:
         self._log = folder / "output.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [python, "-P", "-u", "-X", "faulthandler", "-m", _MODULE, str(folder)],
+                [python, "-P", "-u", "-m", _MODULE, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -101,11 +101,11 @@ class EstimatorSource:
             )
         try:
             check_is_fitted(estimator)
-        except NotFittedError as error:
+        except NotFittedError:
             raise SmithError(
                 f"the {type(estimator).__name__} of {request.source!r} is not fitted",
                 "call fit() before it is returned",
-            ) from error
+            ) from None
         self.estimator = estimator
         self.opset = request.opset
         self.input = _input(estimator, request.inputs)
@@ -144,7 +144,16 @@ class EstimatorSource:
         """
         array = feeds[self.input.name]
         with user_code(f"running the estimator on shape {list(array.shape)}"), _quiet():
-            found = {name: _output(self.estimator, name, array) for name in self._outputs}
+            try:
+                return self._run(array)
+            except ValueError:
+                if array.dtype != np.float32:
+                    raise
+                # Some estimators (KMeans) run only in the precision that they were fitted in.
+                return self._run(array.astype(np.float64))
+
+    def _run(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        found = {name: _output(self.estimator, name, array) for name in self._outputs}
         return {name: value for name, value in found.items() if value is not None}
 
     def _example(self) -> np.ndarray:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sympy  # type: ignore[import-untyped]  # it has no stubs
 import torch
 
 from onnxsmith.errors import SmithError
@@ -22,10 +20,8 @@ from onnxsmith.pipeline.frontends.torch_inputs import (
     to_torch,
 )
 from onnxsmith.pipeline.frontends.torch_module import explained, quiet, write_program
+from onnxsmith.pipeline.frontends.torch_safe import RunsCodeError, without_code
 from onnxsmith.pipeline.loading import user_code
-
-# What torch itself writes for a size: names, numbers, arithmetic, Max(s77, 1), 2**s0.
-_SIZE_EXPRESSION = re.compile(r"[A-Za-z0-9_+\-*/(),<>=!&|~ ]*")
 
 
 class ProgramSource:
@@ -89,9 +85,9 @@ def load_program(request: ConvertRequest) -> ProgramSource:
     if not path.is_file():
         raise SmithError(f"there is no file {path}", "check the path")
     try:
-        with quiet(), contextlib.nullcontext() if request.trust else _without_code():
+        with quiet(), contextlib.nullcontext() if request.trust else without_code():
             program = torch.export.load(path)
-    except _RunsCode as error:
+    except RunsCodeError as error:
         raise SmithError(
             f"{path} holds {error}, which runs code when it is loaded",
             "pass --trust if you know who made the file",
@@ -103,37 +99,6 @@ def load_program(request: ConvertRequest) -> ProgramSource:
             "write it again with torch.export.save",
         ) from error
     return ProgramSource(program, request)
-
-
-class _RunsCode(BaseException):
-    """What a file holds that would run code; no Exception, so that torch cannot fall back on it."""
-
-
-@contextlib.contextmanager
-def _without_code() -> Iterator[None]:
-    """Keep torch.export.load from unpickling objects and evaluating expressions.
-
-    It falls back to full pickles on its own, and reads sizes with sympy, which evaluates Python.
-    """
-    load, sympify = torch.load, sympy.sympify
-
-    def load_weights(file: Any, *, weights_only: bool = True) -> Any:
-        if not weights_only:
-            raise _RunsCode("a pickled object")
-        return load(file, weights_only=True)
-
-    def read_size(text: Any, locals: Any = None) -> Any:
-        if isinstance(text, str) and ("__" in text or not _SIZE_EXPRESSION.fullmatch(text)):
-            raise _RunsCode("an expression that is no size")
-        return sympify(text, locals=locals)
-
-    # Replaced for the moment: the loader offers no way to refuse code.
-    torch.load = load_weights  # type: ignore[assignment]  # takes only what the loader passes
-    sympy.sympify = read_size
-    try:
-        yield
-    finally:
-        torch.load, sympy.sympify = load, sympify
 
 
 def _examples(program: Any, names: tuple[str, ...]) -> tuple[torch.Tensor, ...]:

@@ -12,6 +12,8 @@ The end of the input ends the worker, so it never outlives its parent.
 
 from __future__ import annotations
 
+import faulthandler
+import importlib
 import json
 import os
 import queue
@@ -51,14 +53,15 @@ class _Worker:
         try:
             return {"ok": True, **self.commands[command](request)}
         except SmithError as error:
-            if error.__cause__ is not None:
+            show = _is_telling(error.__cause__)
+            if show:
                 traceback.print_exception(error.__cause__)
             return {
                 "ok": False,
                 "usage": isinstance(error, UsageError),
                 "message": error.message,
                 "hint": error.hint,
-                "show_output": error.__cause__ is not None,
+                "show_output": show,
             }
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported to the parent
             traceback.print_exc()
@@ -101,12 +104,23 @@ class _Worker:
         return self.source
 
 
+def _is_telling(cause: BaseException | None) -> bool:
+    """Return whether a trace leads anywhere but through our own code and Python's importer."""
+    frames = traceback.extract_tb(None if cause is None else cause.__traceback__)
+    ours = str(Path(__file__).parents[1])
+    return any(
+        not frame.filename.startswith(("<frozen", ours, os.path.dirname(importlib.__file__)))
+        for frame in frames
+    )
+
+
 _VERBS = {"open": "load the source", "export": "export the model", "reference": "run the model"}
 
 
 def main(folder: Path) -> None:
     """Serve commands until the standard input ends."""
     control = _take_standard_input()
+    faulthandler.enable(all_threads=False)  # a crash shows where the source was
     orders: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(control, orders), daemon=True).start()
     (folder / "model").mkdir(exist_ok=True)
