@@ -126,6 +126,14 @@ def misplaced_framework(found: Import) -> bool:
     return not found.module.startswith((f"{own}_", f"{own}."))
 
 
+def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count a function's lines without its docstring, which may be as long as it needs."""
+    lines = (node.end_lineno or 0) - node.lineno + 1
+    if ast.get_docstring(node) is None:
+        return lines
+    return lines - ((node.body[0].end_lineno or 0) - node.body[0].lineno + 1)
+
+
 @pytest.fixture(scope="module")
 def imports() -> list[Import]:
     return [
@@ -225,6 +233,6 @@ def test_functions_stay_small() -> None:
             f"{path.relative_to(ROOT)}: {node.name} has {lines} lines"
             for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            and (lines := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
+            and (lines := code_lines(node)) > MAX_FUNCTION_LINES
         ]
     assert not long
