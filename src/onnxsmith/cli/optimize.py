@@ -75,8 +75,10 @@ def command(
     from onnxsmith.numerics import override
     from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
     from onnxsmith.spec import parse_dims
+    from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
+    check_writable(output)
     if spec and preset:
         raise UsageError("--passes and --preset exclude each other", "give one of them")
     result = optimize(

@@ -89,8 +89,10 @@ def command(
     from onnxsmith.pipeline.gate import measure_change
     from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
     from onnxsmith.spec import parse_dims
+    from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
+    check_writable(output)
     artifact = Artifact.load(source)
     request = QuantizeRequest(
         mode=mode,

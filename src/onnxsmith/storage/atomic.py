@@ -60,6 +60,22 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def check_writable(path: Path) -> None:
+    """Find out before minutes of work whether ``path`` could be written at all.
+
+    Raises:
+        SmithError: Its folder is missing or read-only, or it is a folder itself.
+    """
+    folder = path.parent
+    for code, wrong in (
+        (errno.ENOENT, not folder.is_dir()),
+        (errno.EISDIR, path.is_dir()),
+        (errno.EACCES, not os.access(folder, os.W_OK)),
+    ):
+        if wrong:
+            raise write_error(path, OSError(code, os.strerror(code)))
+
+
 def write_error(path: Path, error: OSError) -> SmithError:
     """Say why ``path`` could not be written."""
     hints = {

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.storage.atomic import replacing
+from onnxsmith.storage.maps import map_types, restore_map_types
 from onnxsmith.storage.tensors import EmbeddedTensor
 from onnxsmith.storage.wire import length_prefix
 
@@ -77,7 +78,7 @@ def skeleton(model: ir.Model, placed: dict[str, ir.ExternalTensor]) -> onnx.Mode
     """Serialise ``model`` with the named initializers replaced by ``placed``, for the moment."""
     with _replaced(model, placed):
         try:
-            return ir.to_proto(model)
+            proto = ir.to_proto(model)
         except Exception as error:
             while error.__cause__ is not None and isinstance(error.__cause__, Exception):
                 error = error.__cause__
@@ -85,6 +86,22 @@ def skeleton(model: ir.Model, placed: dict[str, ir.ExternalTensor]) -> onnx.Mode
                 f"the model cannot be written as ONNX: {' '.join(str(error).split())[:300]}",
                 "export the model again",
             ) from error
+    restore_map_types(proto, map_types(model))
+    _drop_initializer_infos(proto.graph)
+    return proto
+
+
+def _drop_initializer_infos(graph: onnx.GraphProto) -> None:
+    """Drop value_info of initializers: the tensor says it all.
+
+    Tools that replace a weight (onnxruntime's quantizers do) leave the stale shape beside it, and
+    then fail on the contradiction.
+    """
+    names = {tensor.name for tensor in graph.initializer}
+    kept = [info for info in graph.value_info if info.name not in names]
+    if len(kept) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
 
 
 def tensor_chunks(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
