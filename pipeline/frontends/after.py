@@ -25,6 +25,7 @@ from onnxsmith.target import Target
 # IR 10 (opset 21) is the newest that the edge runtimes read, and nothing older needs more.
 _COMMON_IR = 10
 _OLDEST_OPSET = 7
+_STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Finish:
             SmithError: An operator is unknown, the opset cannot be reached, or the checker objects.
             UsageError: A name to be renamed is not there.
         """
+        drop_traces(model)
         normalize_imports(model)
         refuse_unknown_operators(model, self.domains)
         converted = self._fit_opset(model)
@@ -90,6 +92,14 @@ def check_opset(opset: int, target: Target) -> None:
             f"opset {opset} does not fit the target {target.name!r}",
             f"choose {_OLDEST_OPSET} to {target.max_opset}",
         )
+
+
+def drop_traces(model: ir.Model) -> None:
+    """Drop the stack traces that torch leaves in each node: they name the user's files."""
+    for node in _all_nodes(model):
+        node.metadata_props.pop(_STACK_TRACE, None)
+        if node.doc_string and 'File "' in node.doc_string:  # the older exporter's place for it
+            node.doc_string = None
 
 
 def normalize_imports(model: ir.Model) -> None:

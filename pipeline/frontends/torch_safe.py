@@ -25,7 +25,7 @@ _CALLS = frozenset((
     "Lt", "Le", "Gt", "Ge", "And", "Or", "Not",
 ))  # fmt: skip
 _NODES = (
-    ast.Expression, ast.Load, ast.keyword, ast.operator, ast.unaryop, ast.cmpop,
+    ast.Load, ast.keyword, ast.operator, ast.unaryop, ast.cmpop,
     ast.BinOp, ast.UnaryOp, ast.Compare,
 )  # fmt: skip
 # Sympy evaluates text given to anything but these two, so text stands nowhere else.
@@ -70,7 +70,7 @@ def is_size(text: str) -> bool:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return _is_plain(tree, ast.Expression())
+    return _is_plain(tree.body, tree)
 
 
 def _is_plain(node: ast.AST, parent: ast.AST) -> bool:

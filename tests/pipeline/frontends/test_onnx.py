@@ -1,0 +1,96 @@
+"""ONNX files are validated and fitted to the target without any framework."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.frontends.convert import convert
+from onnxsmith.runtime.session import Session
+from onnxsmith.target import TARGETS
+
+TEXT = """
+    <ir_version: {ir}, opset_import: ["" : {opset}]>
+    agraph (float[N, 4] x) => (float[N, 4] z) {{ a = Softmax <axis = 1> (x)  z = Exp(a) }}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    onnx.save(onnx.parser.parse_model(TEXT.format(ir=10, opset=20)), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_a_fitting_file_is_only_validated(path: Path) -> None:
+    result = convert(path)
+    assert (result.frontend, result.parity, result.warnings) == ("onnx", (), ())
+    assert [step.kind for step in result.artifact.history] == ["source"]
+
+
+def test_a_model_too_new_for_the_runtime_is_brought_down_and_compared(tmp_path: Path) -> None:
+    """The runtime cannot run the source: ONNX's own evaluator gives the reference."""
+    onnx.save(onnx.parser.parse_model(TEXT.format(ir=14, opset=27)), tmp_path / "new.onnx")
+    result = convert(tmp_path / "new.onnx", target=TARGETS["edge-cpu"])
+    assert result.artifact.model.opset_imports[""] == 21
+    assert result.artifact.model.ir_version == 10
+    assert result.parity[0].ok
+    with Session(result.artifact) as session:
+        session.run({"x": np.zeros((3, 4), np.float32)})
+
+
+def test_an_old_opset_is_raised_when_asked(tmp_path: Path) -> None:
+    """Softmax means another thing since opset 13: the converter rewrites it, parity proves it."""
+    onnx.save(onnx.parser.parse_model(TEXT.format(ir=7, opset=11)), tmp_path / "old.onnx")
+    result = convert(tmp_path / "old.onnx", opset=17)
+    assert result.artifact.model.opset_imports[""] == 17
+    assert result.parity[0].ok
+
+
+def test_live_models_come_in(path: Path) -> None:
+    assert convert(onnx.load(path)).frontend == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"not a model at all", "not an ONNX model")],
+)
+def test_files_that_are_no_model_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(SmithError, match=message):
+        convert(tmp_path / "bad.onnx")
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SmithError, match=r"there is no file nowhere\.onnx"):
+        convert("nowhere.onnx")
+
+
+def test_weights_beside_an_onnx_file_are_refused(path: Path) -> None:
+    with pytest.raises(SmithError, match="names its weights itself"):
+        convert(path, weights=path)
+
+
+def test_an_opset_beyond_the_target_is_a_usage_error(path: Path) -> None:
+    with pytest.raises(UsageError, match="opset 99"):
+        convert(path, opset=99)
+
+
+def test_data_gives_the_probes(path: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "probes.npz", x=np.full((6, 4), 3.0, np.float32))
+    result = convert(path, opset=21, data=f"npz:{tmp_path / 'probes.npz'}")
+    assert result.artifact.history[-1].result["shapes"][0] == {"x": [4, 4]}
+
+
+def test_no_framework_is_imported_for_an_onnx_file(path: Path) -> None:
+    code = (
+        "import sys; from onnxsmith.pipeline.frontends.convert import convert;"
+        f"convert({str(path)!r}); bad = {{'torch', 'sklearn', 'skl2onnx'}} & set(sys.modules);"
+        "sys.exit(' '.join(bad) or None)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
