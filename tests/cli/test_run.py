@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnxsmith.cli.main import run
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]>'
+        "g (float[N,3] x) => (float[N,2] y) { y = MatMul(x, w) }"
+    )
+    weight = np.arange(6, dtype=np.float32).reshape(3, 2)
+    proto.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, tmp_path / "model.onnx")
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "name: small\nsource: {path: model.onnx}\noptimize: {allow_slower: true}\n"
+        "bench: {rounds: 3, runs: 2}\n"
+    )
+    return path
+
+
+def test_paths_are_found_from_the_recipes_folder_and_runs_are_numbered(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for number in (1, 2):
+        monkeypatch.chdir(elsewhere)
+        assert run(["run", str(recipe)]) == 0
+        assert (elsewhere / "runs" / f"small-{number}" / "report.html").is_file()
+
+
+def test_an_existing_folder_needs_resume(
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / "out")
+    assert run(["run", str(recipe), "--out", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "small"
+    assert run(["run", str(recipe), "--out", out]) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert run(["run", str(recipe), "--out", out, "--resume"]) == 0
+    assert "cached" in capsys.readouterr().out
+    assert run(["run", str(recipe), "--resume"]) == 2
+
+
+def test_the_schema_is_json_and_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"source", "optimize", "quantize", "evaluate", "bench"} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
