@@ -1,0 +1,1 @@
+"""Running models: sessions, providers, probes and measurement."""
