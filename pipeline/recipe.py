@@ -142,6 +142,6 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuse aliases, else compose as usual."""
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
             raise yaml.YAMLError(f"aliases are not allowed ({event.start_mark})")
         return super().compose_node(parent, index)
