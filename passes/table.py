@@ -8,6 +8,7 @@ PASSES = Table(
     "pass",
     "onnxsmith.passes",
     {
+        "fit-target": "onnxsmith.passes.layout.fit_target:FitTarget",
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
         "flatten-biases": "onnxsmith.passes.quantization.flatten_biases:FlattenBiases",
         "fold-constants": "onnxsmith.passes.cleanup.fold_constants:FoldConstants",
@@ -52,7 +53,7 @@ _CLEANUP = (
 )
 _FINISH = (
     "fold-constants,merge-initializers,merge-common-subexpressions,remove-unused-nodes,"
-    "remove-unused-functions,remove-unused-opsets,sort-nodes"
+    "remove-unused-functions,remove-unused-opsets,sort-nodes,fit-target"
 )
 _FUSION = "fuse-batch-norm,fuse-conv-affine,fuse-pad,fuse-clips,fuse-gemm,remove-zero-biases"
 

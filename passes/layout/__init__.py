@@ -1,0 +1,1 @@
+"""Passes that change how a model is laid out: versions, shapes, axes."""
