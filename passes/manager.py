@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError
 from onnxsmith.numerics import Difference
 from onnxsmith.passes.base import Pass, PassContext
-from onnxsmith.passes.observers import Observer, census
+from onnxsmith.passes.observers import InvalidModelError, Observer, census
 from onnxsmith.passes.verify import Check, Verifier
 from onnxsmith.storage.load import release_mappings
 
@@ -175,9 +176,13 @@ class PassManager:
             except _PassCrashedError as error:
                 self._dropped.append(Dropped(active.pop(error.index), "crashed", error.reason))
                 continue
-            if not self._checking or not any(run.modified for run in runs):
+            if not self._checking:
                 self._runs += runs
                 return candidate
+            if not any(run.modified for run in runs):
+                self._runs += runs
+                # Not the candidate: a pass may be wrong about having changed nothing.
+                return start.clone()
             check = self._check(candidate)
             if check.ok:
                 self._runs += runs
@@ -248,8 +253,11 @@ class PassManager:
                 raise _PassCrashedError(index, f"{type(error).__name__}: {text}") from error
             seconds = time.perf_counter() - began
             model = result.model
-            for observer in watch:
-                observer.after(pass_, result)
+            try:
+                for observer in watch:
+                    observer.after(pass_, result)
+            except InvalidModelError as error:
+                raise _PassCrashedError(index, error.message) from error
             details = dict(result.details)
             runs.append(PassRun(pass_, result.modified, seconds, before, _count(model), details))
         release_mappings(model)
@@ -284,7 +292,7 @@ def _broken(check: Check) -> str:
     if not check.differences:
         return check.reason
     for difference in check.differences:
-        if not difference.ok and difference.snr_db == float("-inf"):
+        if not difference.ok and math.isinf(difference.max_abs) and difference.snr_db < 0:
             return f"output {difference.output!r}: {difference.reason}"
     return ""
 

@@ -12,6 +12,10 @@ from onnxsmith.passes.base import Pass, PassResult
 from onnxsmith.storage.atomic import write_text
 
 
+class InvalidModelError(SmithError):
+    """A pass left a model that is not valid ONNX; the pass is left out."""
+
+
 class Observer:
     """Sees every pass that ran; subclasses override what they need."""
 
@@ -29,13 +33,13 @@ class Checker(Observer):
         """Check the model.
 
         Raises:
-            SmithError: The pass left an invalid model.
+            InvalidModelError: It is not valid.
         """
         try:
             ir.passes.common.CheckerPass()(result.model)
         except Exception as error:  # onnx's checker has no common base
             text = " ".join(str(error.__cause__ or error).split())[:300]
-            raise SmithError(f"{pass_.name} left an invalid model: {text}", "report it") from error
+            raise InvalidModelError(f"left an invalid model: {text}") from error
 
 
 class Dump(Observer):

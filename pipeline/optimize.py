@@ -14,7 +14,7 @@ from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.numerics import Tolerance
 from onnxsmith.passes.base import PassContext, Samples
 from onnxsmith.passes.manager import Dropped, PassManager, PipelineResult, VerifyMode
-from onnxsmith.passes.observers import Dump, Observer
+from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Verifier, make_verifier
 from onnxsmith.pipeline.data import open_data
@@ -109,6 +109,8 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     samples = _samples(artifact, request)
     verifier, warnings = _verifier(artifact, request, samples)
     observers: list[Observer] = [Dump(request.dump)] if request.dump else []
+    if request.verify == "each":
+        observers.append(Checker())
     manager = PassManager(
         pipeline.passes,
         PassContext(target=request.target, samples=samples, seed=request.seed),
