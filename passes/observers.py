@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import Pass, PassResult
@@ -36,7 +37,7 @@ class Checker(Observer):
             InvalidModelError: It is not valid.
         """
         try:
-            ir.passes.common.CheckerPass()(result.model)
+            common.CheckerPass()(result.model)
         except Exception as error:  # onnx's checker has no common base
             text = " ".join(str(error.__cause__ or error).split())[:300]
             raise InvalidModelError(f"left an invalid model: {text}") from error
