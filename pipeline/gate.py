@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnxsmith.artifact import Artifact
 from onnxsmith.runtime.bench import bench
 from onnxsmith.target import Target
+
+Array = np.ndarray[Any, Any]
 
 # Enough rounds for an interval, few enough that small models cost a few seconds.
 _ROUNDS = 5
@@ -38,11 +42,21 @@ def measure_change(
     threads: int | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
+    feeds: Mapping[str, Array] | None = None,
 ) -> Change:
     """Measure ``after`` against ``before``, alternated in worker processes.
 
     A finding of ``slower`` is measured once more with twice the rounds, and stands only if it is
     found again: one interval in forty says so of equal models.
+
+    Args:
+        before: The input.
+        after: The candidate.
+        target: Supplies the providers.
+        threads: Threads within an operator; None leaves the choice to the runtime.
+        dims: Sizes of symbolic dimensions in made-up inputs.
+        seed: Seed of made-up inputs.
+        feeds: Inputs by name instead of made-up ones.
 
     Raises:
         SmithError: One of them does not run.
@@ -53,7 +67,13 @@ def measure_change(
             artifact.save(path)
         for rounds in (_ROUNDS, 2 * _ROUNDS):
             result = bench(
-                paths, target=target, threads=threads, dims=dims, rounds=rounds, seed=seed
+                paths,
+                target=target,
+                threads=threads,
+                dims=dims if feeds is None else None,
+                rounds=rounds,
+                seed=seed,
+                feeds=feeds,
             )
             comparison = result.comparisons[0]
             if comparison.verdict != "slower":

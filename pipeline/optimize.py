@@ -18,7 +18,7 @@ from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Verifier, make_verifier
 from onnxsmith.pipeline.data import open_data
-from onnxsmith.pipeline.gate import measure_change
+from onnxsmith.pipeline.gate import Change, measure_change
 from onnxsmith.target import TARGETS, Target
 
 _MODES: dict[str, VerifyMode] = {"end": "end", "each": "each", "off": "off"}
@@ -126,7 +126,7 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     result = OptimizeResult(done.artifact, done, done.dropped, warnings)
     if not request.gate or done.census_before == done.census_after:
         return result
-    result = _gated(artifact, result, pipeline, request)
+    result = _gated(artifact, result, pipeline, request, verifier)
     if result.artifact is artifact and preset != _CLEANUP_PRESET:
         # The fusions may be what is slow: the cleanup alone is tried before all is given up.
         fallback = optimize(artifact, replace(request, preset=_CLEANUP_PRESET))
@@ -141,13 +141,15 @@ def _names(result: OptimizeResult) -> set[str]:
 
 
 def _gated(
-    artifact: Artifact, result: OptimizeResult, pipeline: PassPipeline, request: OptimizeRequest
+    artifact: Artifact,
+    result: OptimizeResult,
+    pipeline: PassPipeline,
+    request: OptimizeRequest,
+    verifier: Verifier | None,
 ) -> OptimizeResult:
     """Give the input back where the result measures slower, or say that it cannot be measured."""
     try:
-        change = measure_change(
-            artifact, result.artifact, request.target, request.threads, request.dims, request.seed
-        )
+        change = _measure(artifact, result.artifact, request, verifier)
     except SmithError as error:
         words = f"speed unmeasured: {error.message}"
         return replace(result, warnings=(*result.warnings, words))
@@ -156,6 +158,19 @@ def _gated(
         return result
     dropped = tuple(Dropped(p, "slower", change.words) for p in pipeline.passes)
     return replace(result, artifact=artifact, dropped=(*result.dropped, *dropped))
+
+
+def _measure(
+    before: Artifact, after: Artifact, request: OptimizeRequest, verifier: Verifier | None
+) -> Change:
+    """Measure on single items, or on what the check ran on where the model takes no single item."""
+    settings = (request.target, request.threads, request.dims, request.seed)
+    try:
+        return measure_change(before, after, *settings)
+    except SmithError:
+        if verifier is None:
+            raise
+        return measure_change(before, after, *settings, feeds=verifier.probes[0])
 
 
 def _samples(artifact: Artifact, request: OptimizeRequest) -> Samples | None:

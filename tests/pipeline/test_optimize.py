@@ -1,0 +1,101 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import SmithError
+from onnxsmith.passes.observers import census
+from onnxsmith.pipeline import optimize as module
+from onnxsmith.pipeline.gate import Change
+from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
+
+# A cleanup (Identity) and a fusion (MatMul and Add).
+TEXT = "g (float[N,3] x) => (float[N,3] y) { a = Identity(x) m = MatMul(a, w) y = Add(m, b) }"
+SLOWER = Change(slower=True, words="0.5x", figures={})
+FASTER = Change(slower=False, words="2x", figures={})
+
+
+@pytest.fixture
+def artifact(load_text: Callable[..., Artifact]) -> Artifact:
+    import numpy as np
+
+    weights = {"w": np.eye(3, dtype=np.float32) * 2, "b": np.ones(3, np.float32)}
+    return load_text(TEXT, weights, opset=20)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, answers: list[Change | SmithError]) -> list[Any]:
+    """Have measurements answer ``answers`` in turn; return the calls."""
+    calls: list[Any] = []
+    queue: Iterator[Change | SmithError] = iter(answers)
+
+    def measure(*_: Any, **options: Any) -> Change:
+        calls.append(options)
+        answer = next(queue)
+        if isinstance(answer, SmithError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(module, "measure_change", measure)
+    return calls
+
+
+def ops(artifact: Artifact) -> dict[str, int]:
+    return census(artifact.model)
+
+
+def test_a_faster_preset_is_kept(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch, [FASTER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert ops(result.artifact) == {"Gemm": 1}
+    assert result.dropped == ()
+    assert result.speed == "2x"
+
+
+def test_where_fusions_are_slower_the_cleanup_stays(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(monkeypatch, [SLOWER, FASTER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert ops(result.artifact) == {"MatMul": 1, "Add": 1}
+    names = {dropped.pass_.name for dropped in result.dropped}
+    assert "fuse-gemm" in names
+    assert "remove-identities" not in names
+    assert {dropped.cause for dropped in result.dropped} == {"slower"}
+
+
+def test_where_everything_is_slower_the_input_comes_back(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(monkeypatch, [SLOWER, SLOWER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert ops(result.artifact) == {"Identity": 1, "MatMul": 1, "Add": 1}
+    assert result.artifact is artifact
+
+
+def test_a_model_that_takes_no_single_item_is_measured_on_the_probe(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = measured(monkeypatch, [SmithError("no"), FASTER])
+    optimize(artifact, OptimizeRequest(gate=True))
+    assert "feeds" not in calls[0]
+    assert calls[1]["feeds"]["x"].shape == (2, 3)
+
+
+def test_what_cannot_be_measured_is_kept_and_said(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(monkeypatch, [SmithError("no GPU"), SmithError("no GPU")])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert ops(result.artifact) == {"Gemm": 1}
+    assert result.warnings == ("speed unmeasured: no GPU",)
+
+
+def test_nothing_to_change_is_not_measured(
+    load_text: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = measured(monkeypatch, [])
+    optimize(
+        load_text("g (float[2] x) => (float[2] y) { y = Relu(x) }"), OptimizeRequest(gate=True)
+    )
+    assert calls == []
