@@ -10,7 +10,7 @@ import pytest
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
-from onnxsmith.pipeline.frontends.after import Finish, check, check_opset
+from onnxsmith.pipeline.frontends.after import Finish, check, check_opset, ir_version
 from onnxsmith.pipeline.frontends.names import parse_renames
 from onnxsmith.spec import ValueSpec
 from onnxsmith.target import TARGETS
@@ -188,3 +188,9 @@ def test_the_checker_sees_types_and_reads_no_large_weights(tmp_path: Path) -> No
     artifact = Artifact.load(tmp_path / "large.onnx")
     (tmp_path / "large.onnx").unlink()  # so reading a weight would fail
     check(artifact.model)
+
+
+def test_no_ir_version_is_written_that_the_target_cannot_read() -> None:
+    artifact = load(RELU.replace(": 21", ": 25"))
+    with pytest.raises(SmithError, match="opset 25 is too new for the target 'edge-web'"):
+        ir_version(artifact.model, EDGE)
