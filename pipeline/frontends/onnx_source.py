@@ -66,10 +66,11 @@ class ArtifactSource:
 def _run(artifact: Artifact, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run on ONNX Runtime, or on ONNX's slow reference where the model is too new for it."""
     try:
-        with Session(artifact, optimize=False) as session:
-            return session.run(feeds)
+        session = Session(artifact, optimize=False)
     except SmithError:
         evaluator = ReferenceEvaluator(artifact.to_proto())
         with user_code("running the model as it stands"):
             results = evaluator.run(None, dict(feeds))
         return dict(zip(evaluator.output_names, results, strict=True))
+    with session:
+        return session.run(feeds)

@@ -79,6 +79,7 @@ def check_parity(
         RefusedError: An output differs, or the source accepts no shape but the example's.
         SmithError: The runtime or the source fails.
     """
+    artifact.spec.with_dims(dims or {})  # names an unknown dimension
     checker = _Checker(source, artifact, originals, tolerance)
     with Session(artifact, optimize=False) as session:
         for feeds in given:
@@ -159,7 +160,10 @@ class _Checker:
             raise
         except SmithError as error:
             if not tolerate_refusal:
-                raise
+                raise SmithError(
+                    f"the source does not run on the probe: {error.message}",
+                    "give sizes with --dim NAME=SIZE, or inputs that it takes with --data",
+                ) from error
             self.refusal = error.message
             return False
         actual = _run(session, feeds)

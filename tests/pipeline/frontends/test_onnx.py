@@ -94,3 +94,17 @@ def test_no_framework_is_imported_for_an_onnx_file(path: Path) -> None:
         "sys.exit(' '.join(bad) or None)"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_a_source_that_refuses_the_probe_asks_for_sizes(tmp_path: Path) -> None:
+    """The made-up size 2 is too small for a window of 5."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 15]>
+        agraph (float[1, 1, H, 9] x) => (float[1, 1, h, w] z)
+        { z = MaxPool <kernel_shape = [5, 5]> (x) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "pool.onnx")
+    with pytest.raises(SmithError, match="does not run on the probe") as caught:
+        convert(tmp_path / "pool.onnx", opset=17)
+    assert "--dim NAME=SIZE" in caught.value.hint
+    assert convert(tmp_path / "pool.onnx", opset=17, dims={"H": 11}).parity[0].ok
