@@ -6,8 +6,10 @@ Exporters write operators that no runtime has (and only log it), opsets twice, d
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +74,8 @@ class Finish:
         if current == wanted:
             return False
         try:
-            version_converter.convert_version(model, wanted, fallback=True)
+            with _quiet(version_converter.__name__):
+                version_converter.convert_version(model, wanted, fallback=True)
         except Exception as error:  # the converter has no common base
             raise _unreachable(current, wanted) from error
         if model.opset_imports.get("") != wanted:
@@ -195,6 +198,18 @@ def check(model: ir.Model) -> None:
                 f"ONNX's checker refuses the model: {text}",
                 "the exporter wrote an invalid model: try another --opset",
             ) from error
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Silence a library's logger: what it cannot do is seen from its result."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _all_nodes(model: ir.Model) -> Iterable[ir.Node]:
