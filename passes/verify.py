@@ -75,7 +75,8 @@ class Verifier:
         with Session(artifact, optimize=False) as session:
             self._outputs = [session.run(feeds) for feeds in self.probes]
             again = [session.run(feeds) for feeds in self.probes]
-        self.unverified = frozenset(
+        # What varied once is not trusted later, either: a pass may have frozen it.
+        self.unverified |= frozenset(
             difference.output
             for first, second in zip(self._outputs, again, strict=True)
             for difference in compare(first, second, Tolerance(0.0, 0.0))
@@ -169,7 +170,19 @@ def signature_change(before: ModelSpec, after: ModelSpec) -> str:
                 return f"{role} {first.name!r} changed from {first.dtype} to {second.dtype}"
             if role == "input" and not _same_or_named(first.shape, second.shape):
                 return f"input {first.name!r} changed from {first} to {second}"
+            if first.kind != second.kind or not _compatible(first.shape, second.shape):
+                return f"{role} {first.name!r} changed from {first} to {second}"
     return ""
+
+
+def _compatible(before: tuple[Dim, ...] | None, after: tuple[Dim, ...] | None) -> bool:
+    """Tell whether two shapes can be the same: equal rank, no known size contradicted."""
+    if before is None or after is None:
+        return True
+    return len(before) == len(after) and all(
+        old == new or not (isinstance(old, int) and isinstance(new, int))
+        for old, new in zip(before, after, strict=True)
+    )
 
 
 def _same_or_named(before: tuple[Dim, ...] | None, after: tuple[Dim, ...] | None) -> bool:

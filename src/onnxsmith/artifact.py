@@ -16,7 +16,8 @@ import onnx_ir as ir
 from onnxsmith.errors import SmithError
 from onnxsmith.spec import Dim, Kind, ModelSpec, ValueSpec
 from onnxsmith.storage.load import load_model, wrap_model
-from onnxsmith.storage.save import save_model
+from onnxsmith.storage.maps import map_types, value_type
+from onnxsmith.storage.save import save_model, skeleton
 
 HISTORY_KEY = "onnxsmith.history"
 """Model metadata property that holds the history as JSON."""
@@ -100,9 +101,10 @@ class Artifact:
     def spec(self) -> ModelSpec:
         """The signature: inputs without an initializer, and outputs."""
         graph = self.model.graph
+        maps = map_types(self.model)
         return ModelSpec(
-            tuple(_value_spec(v) for v in graph.inputs if v.name not in graph.initializers),
-            tuple(_value_spec(v) for v in graph.outputs),
+            tuple(_value_spec(v, maps) for v in graph.inputs if v.name not in graph.initializers),
+            tuple(_value_spec(v, maps) for v in graph.outputs),
         )
 
     @property
@@ -126,7 +128,7 @@ class Artifact:
     def to_proto(self) -> onnx.ModelProto:
         """Return the model with all weights in memory: for small models only."""
         self._stamp()
-        proto = ir.to_proto(self.model)
+        proto = skeleton(self.model, {})
         for tensor in proto.graph.initializer:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 value = self.model.graph.initializers[tensor.name].const_value
@@ -165,7 +167,9 @@ def dtype_name(dtype: ir.DataType) -> str:
     return "unknown" if dtype == ir.DataType.UNDEFINED else str(dtype.numpy())
 
 
-def _value_spec(value: ir.Value) -> ValueSpec:
+def _value_spec(value: ir.Value, maps: Mapping[str, onnx.TypeProto]) -> ValueSpec:
+    if (name := value.name or "") in maps:
+        return ValueSpec(name, dtype_name(ir.DataType(value_type(maps[name]))), None, "map")
     dtype = "unknown" if value.dtype is None else dtype_name(value.dtype)
     shape = None if value.shape is None else tuple(_dim(d) for d in value.shape)
     return ValueSpec(value.name or "", dtype, shape, _kind(value.type))

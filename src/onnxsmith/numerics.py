@@ -113,14 +113,19 @@ def compare_value(
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         if expected.keys() != actual.keys():
             return broken(name, "the map has other keys")
-        return compare_value(name, list(expected.values()), list(actual.values()), tolerance)
+        paired = [actual[key] for key in expected]
+        return compare_value(name, list(expected.values()), paired, tolerance)
     if isinstance(expected, list) and isinstance(actual, list):
         if len(expected) != len(actual):
             return broken(name, f"{len(actual)} elements instead of {len(expected)}")
         pairs = zip(expected, actual, strict=True)
         found = [compare_value(name, e, a, tolerance) for e, a in pairs]
         return max(found, key=lambda d: (not d.ok, d.max_rel), default=_equal(name))
-    if isinstance(expected, (int, float, str)) and type(expected) is type(actual):
+    if isinstance(expected, float) and isinstance(actual, float):
+        # The runtime hands the float32 values of maps out as Python floats.
+        pair = (np.asarray(expected, np.float32), np.asarray(actual, np.float32))
+        return _compare_arrays(name, *pair, tolerance)
+    if isinstance(expected, (int, str)) and type(expected) is type(actual):
         return _compare_arrays(name, np.asarray(expected), np.asarray(actual), tolerance)
     if expected is None and actual is None:
         return _equal(name)
@@ -188,8 +193,9 @@ def _compare_floats(
     if not finite.any():
         return _equal(name)
     reference, found = expected[finite], actual[finite]
-    error = np.abs(found - reference)
-    magnitude = np.abs(reference)
+    with np.errstate(over="ignore"):  # the largest values may lie further apart than any value
+        error = np.minimum(np.abs(found - reference), np.finfo(np.float64).max)
+        magnitude = np.minimum(np.abs(reference), np.finfo(np.float64).max)
     scale = float(magnitude.max())
     beyond = float((error > bounds.rtol * magnitude + bounds.atol * scale).mean())
     max_abs = float(error.max())
@@ -205,10 +211,15 @@ def _compare_floats(
 
 
 def _snr_db(signal: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> float:
-    power, residue = float(np.square(signal).sum()), float(np.square(noise).sum())
-    if residue == 0.0:
+    loudest, worst = float(signal.max()), float(noise.max())
+    if worst == 0.0:
         return math.inf
-    return 10.0 * math.log10(power / residue) if power else -math.inf
+    if loudest == 0.0:
+        return -math.inf
+    # Each is scaled to its maximum: squares of large float64 values would overflow.
+    power, residue = np.square(signal / loudest).sum(), np.square(noise / worst).sum()
+    ratio = math.log10(float(power) / float(residue))
+    return 10.0 * ratio + 20.0 * (math.log10(loudest) - math.log10(worst))
 
 
 def _equal(name: str) -> Difference:

@@ -83,8 +83,9 @@ def _index_bound(value: ir.Value, depth: int = 4) -> int | None:
         if node.op_type == "Gather" and index == 1 and node.domain == "":
             table, axis = node.inputs[0], node.attributes.get_int("axis", 0)
             shape = None if table is None else table.shape
-            if shape is not None and axis < len(shape) and isinstance(shape[axis], int):
-                bounds.append(int(shape[axis]))
+            if shape is not None and -len(shape) <= axis < len(shape):
+                size = shape[axis]
+                bounds += [size] if isinstance(size, int) else []
         elif node.op_type in _FORWARDING and index == 0 and depth:
             bound = _index_bound(node.outputs[0], depth - 1)
             if bound is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -20,6 +20,7 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.numerics import numpy_dtype
 from onnxsmith.runtime.providers import missing_provider, provider_name, resolve_providers
+from onnxsmith.runtime.values import needs_raw, run_raw
 from onnxsmith.spec import ValueSpec
 from onnxsmith.storage.save import large_initializers, skeleton, tensor_chunks
 from onnxsmith.target import TARGETS, Target
@@ -69,16 +70,23 @@ class Session:
     ) -> None:
         self.artifact = artifact
         self.spec = artifact.spec
+        self._raw = any(needs_raw(v.dtype) for v in (*self.spec.inputs, *self.spec.outputs))
         self._files = contextlib.ExitStack()
         names = resolve_providers(target, providers)
         options = session_options(artifact, threads=threads, optimize=optimize)
         try:
             with _quiet():
-                payload = _serialize(artifact.model, options, self._files)
+                payload = _serialize(artifact.model, target, options, self._files)
                 self._session = ort.InferenceSession(payload, options, providers=list(names))
         except SmithError:
             self._files.close()
             raise
+        except OSError as error:
+            self._files.close()
+            raise SmithError(
+                f"cannot write the weights for the runtime: {error.strerror}",
+                f"free some space in {tempfile.gettempdir()}, or set TMPDIR",
+            ) from error
         except Exception as error:  # the runtime's errors have no common base
             self._files.close()
             raise SmithError(
@@ -99,8 +107,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Release the runtime's session and any temporary weights."""
-        del self._session
+        """Release the runtime's session and any temporary weights; it cannot run afterwards."""
+        self.__dict__.pop("_session", None)
         self._files.close()
 
     @property
@@ -121,9 +129,13 @@ class Session:
             SmithError: A feed does not fit the signature, or the runtime fails.
         """
         checked = check_feeds(self.spec.inputs, feeds)
-        names = list(outputs) if outputs else [o.name for o in self.spec.outputs]
+        wanted = [self.spec.output(n) for n in outputs] if outputs else self.spec.outputs
+        names = [output.name for output in wanted]
+        run = functools.partial(run_raw, self._session) if self._raw else self._session.run
         try:
-            results = self._session.run(names, checked)
+            results = run(names, checked)
+        except SmithError:
+            raise
         except Exception as error:  # the runtime's errors have no common base
             raise SmithError(
                 f"running the model failed: {runtime_message(error)}",
@@ -227,7 +239,10 @@ def travelling_settings(artifact: Artifact) -> dict[str, str]:
     try:
         settings = json.loads(text)
     except ValueError as error:
-        raise SmithError(f"the model's session settings are damaged: {error}") from error
+        raise SmithError(
+            f"the model's session settings are damaged: {error}",
+            f"remove the metadata property {SETTINGS_KEY!r} from the file",
+        ) from error
     allowed = ("optimization.", "session.qdq", "session.disable_prepacking")
     if not isinstance(settings, dict) or not all(
         isinstance(k, str) and k.startswith(allowed) and isinstance(v, str)
@@ -285,7 +300,9 @@ def runtime_message(error: Exception) -> str:
     return text[:400]
 
 
-def _serialize(model: ir.Model, options: ort.SessionOptions, files: contextlib.ExitStack) -> bytes:
+def _serialize(
+    model: ir.Model, target: Target, options: ort.SessionOptions, files: contextlib.ExitStack
+) -> bytes:
     """Return the graph; weights are named by file and offset, for the runtime to map.
 
     Weights in memory are written to a temporary file first: embedding them would hold them three
@@ -300,7 +317,9 @@ def _serialize(model: ir.Model, options: ort.SessionOptions, files: contextlib.E
         else:
             in_memory.append(value)
     if in_memory:
-        spilled = files.enter_context(tempfile.NamedTemporaryFile(suffix=".data"))
+        spilled = files.enter_context(
+            tempfile.NamedTemporaryFile(suffix=".data")  # noqa: SIM115 - the stack closes it
+        )
         for value in in_memory:
             assert value.const_value is not None
             offset = spilled.tell()
@@ -311,7 +330,10 @@ def _serialize(model: ir.Model, options: ort.SessionOptions, files: contextlib.E
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(Path("/"))
     )
-    return skeleton(model, placed).SerializeToString()
+    proto = skeleton(model, placed)
+    # The IR version is that of the file format: newest onnx writes one that no runtime reads yet.
+    proto.ir_version = min(proto.ir_version, target.max_ir_version)
+    return proto.SerializeToString()
 
 
 def _located(value: ir.Value, path: Path, offset: int) -> ir.ExternalTensor:

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from onnxsmith.errors import SmithError
 from onnxsmith.storage.external import place_external_data
+from onnxsmith.storage.maps import holds_map, keep_map_types, take_map_types
 from onnxsmith.storage.sparse import densify
 from onnxsmith.storage.structure import check_structure
 from onnxsmith.storage.tensors import EmbeddedTensor, FileTensor, file_identity, tensor_bytes
@@ -78,7 +79,8 @@ def wrap_model(proto: onnx.ModelProto) -> ir.Model:
         raise SmithError(
             "the model's weights lie in files that it only names", "load it from its own file"
         )
-    if proto.graph.sparse_initializer:
+    values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
+    if proto.graph.sparse_initializer or any(holds_map(value.type) for value in values):
         copy = onnx.ModelProto()
         copy.CopyFrom(proto)
         densify(copy)
@@ -87,12 +89,19 @@ def wrap_model(proto: onnx.ModelProto) -> ir.Model:
 
 
 def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
+    maps = take_map_types(proto)
     try:
-        return ir.from_proto(proto)
+        model = ir.from_proto(proto)
+        # The runtime also takes nodes in another order; what follows here (clones first) does not.
+        model.graph.sort()
+        for function in model.functions.values():
+            function.sort()
     except Exception as error:
         raise SmithError(
             f"{name} holds an invalid graph: {_innermost(error)}", "export the model again"
         ) from error
+    keep_map_types(model, maps)
+    return model
 
 
 def into_memory(model: ir.Model) -> ir.Model:

@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import Message
 
 from onnxsmith.errors import SmithError
+from onnxsmith.storage.maps import holds_map
 
 _Scopes = tuple[frozenset[str], ...]
 
@@ -48,7 +49,8 @@ def _check_graph(graph: onnx.GraphProto, outer: _Scopes) -> None:
             raise _invalid(f"the value {name!r} is both given and computed")
     if "" in given:
         raise _invalid("an input or initializer has no name")
-    _refuse_maps(graph)
+    if outer:
+        _refuse_inner_maps(graph)
     scopes = (*outer, given | frozenset(made))
     _check_nodes(graph.node, scopes)
     _check_defined([v.name for v in graph.output], scopes, "the graph")
@@ -92,17 +94,11 @@ def _refuse_repeats(names: list[str], role: str) -> None:
         seen.add(name)
 
 
-def _refuse_maps(graph: onnx.GraphProto) -> None:
+def _refuse_inner_maps(graph: onnx.GraphProto) -> None:
     for value in (*graph.input, *graph.output, *graph.value_info):
-        kind = value.type
-        for _ in range(3):  # a map may hide in a sequence or an optional, or in both
-            if kind.HasField("sequence_type"):
-                kind = kind.sequence_type.elem_type
-            elif kind.HasField("optional_type"):
-                kind = kind.optional_type.elem_type
-        if kind.HasField("map_type"):
+        if holds_map(value.type):
             raise SmithError(
-                f"the value {value.name!r} is a map, which is not supported",
+                f"the value {value.name!r} of a subgraph is a map, which is not supported",
                 "export tensors instead; with skl2onnx: options={'zipmap': False}",
             )
 
