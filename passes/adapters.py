@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +62,13 @@ class AsIrPass(ir.passes.InPlacePass):
 
 
 def find_rules(module: Any, *names: str) -> tuple[RewriteRule, ...]:
-    """Return onnxscript's rules by name, sets of rules flattened."""
+    """Return onnxscript's rules by name; sets of rules, lists and functions are resolved."""
     found: list[RewriteRule] = []
     for name in names:
         item = getattr(module, name)
-        found.extend(item.rules if isinstance(item, RewriteRuleSet) else [item])
+        if isinstance(item, types.FunctionType):
+            item = item()
+        if isinstance(item, RewriteRuleSet):
+            item = item.rules
+        found.extend(item if isinstance(item, Sequence) else [item])
     return tuple(found)

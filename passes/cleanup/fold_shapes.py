@@ -15,7 +15,8 @@ from onnxsmith.passes.base import Pass, PassContext, PassResult
 class FoldShapes(Pass):
     """Evaluate shape arithmetic, also where only part of a shape is known.
 
-    ``Gather(Shape(x), i)`` is constant where dimension ``i`` of ``x`` is, whatever the others are.
+    ``Gather<axis=0>(Shape(x), [i])`` is constant where dimension ``i`` of ``x`` is, whatever the
+    others are.
     Tensors above ``limit`` elements are left to ``fold-constants``, which evaluates them in the
     runtime instead of in Python.
 
