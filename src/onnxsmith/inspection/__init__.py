@@ -1,0 +1,1 @@
+"""What is in a model and what it costs: parameters, operations, memory."""
