@@ -88,7 +88,7 @@ CASES = [
          dict.fromkeys(("w", "u"), RNG.standard_normal((4, 5)).astype(np.float32))),
     Case("fold-constants", "g (float[N,4] x) => (float[N,5] y) { a = Transpose(w) b = Exp(a) "
          "y = MatMul(x, b) }", {"MatMul": 1}, weights(w=(5, 4))),
-    Case("lift-constants,infer-shapes,fold-shapes", "g (float[N,4] x) => (float[N,4] y) { s = Shape(x) "
+    Case("lift-constants,infer-shapes,fold-shapes,remove-unused-nodes", "g (float[N,4] x) => (float[N,4] y) { s = Shape(x) "
          "i = Constant<value = int64[1] {1}>() d = Gather<axis = 0>(s, i) f = Cast<to = 1>(d) y = Mul(x, f) }",
          {"Mul": 1}),
 ]  # fmt: skip
