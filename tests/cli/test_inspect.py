@@ -8,10 +8,10 @@ import pytest
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.cli.main import run
 
-TEXT = """<ir_version: 10, opset_import: ["": 21]>
-net (float[N, 8] x) => (float[N, 4] y)
-<float[8, 4] w = {1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.,1.}>
-{ z = MatMul(x, w) y = Relu(z) }"""
+ONES = ", ".join(["1."] * 32)
+TEXT = f"""<ir_version: 10, opset_import: ["": 21]>
+net (float[N, 8] x) => (float[N, 4] y) <float[8, 4] w = {{{ONES}}}>
+{{ z = MatMul(x, w) y = Relu(z) }}"""
 
 
 @pytest.fixture
