@@ -123,6 +123,14 @@ def inspected(body: str, **dims: int) -> Inspection:
             6 * 8 * 24 + 6 * 6 * 16,
             2 * (6 * 8 * 24 + 6 * 6 * 16),
         ),
+        # The same with a narrower V: Q and K of 8, V and the output of 4.
+        (
+            "g (float[1,6,8] x, float[8,20] w, float[20] b) => (float[1,6,4] y) "
+            "{ y = com.microsoft.Attention"
+            "<num_heads: int = 2, qkv_hidden_sizes: ints = [8,8,4]>(x, w, b) }",
+            6 * 8 * 20 + 6 * 6 * (8 + 4),
+            2 * (6 * 8 * 20 + 6 * 6 * (8 + 4)),
+        ),
         (
             "g (float[1,6,8] q, float[1,9,8] k, float[1,9,8] v) => (float[1,6,8] y) "
             "{ y = com.microsoft.MultiHeadAttention<num_heads: int = 2>(q, k, v) }",
