@@ -108,8 +108,9 @@ def compare_value(
     name: str, expected: Any, actual: Any, tolerance: Tolerance | None = None
 ) -> Difference:
     """Compare one output; see :func:`compare`."""
-    if isinstance(expected, np.ndarray) and isinstance(actual, np.ndarray):
-        return _compare_arrays(name, expected, actual, tolerance)
+    numeric = (np.ndarray, np.generic)
+    if isinstance(expected, numeric) and isinstance(actual, numeric):
+        return _compare_arrays(name, np.asarray(expected), np.asarray(actual), tolerance)
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         if expected.keys() != actual.keys():
             return broken(name, "the map has other keys")
