@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ SETTINGS_KEY = "onnxsmith.session"
 """Model metadata property: session settings that belong to the model, as a JSON object."""
 
 Array = np.ndarray[Any, Any]
+
+# "/path/file.cc:87 virtual T onnxruntime::C::f(int, const S&) const [with X = Y] "
+_SOURCE_PLACE = re.compile(
+    r"/\S+\.(?:cc|h|hpp|cu|cuh):\d+ [^()]*\((?:[^()]|\([^()]*\))*\)"
+    r"(?: const)?(?: \[with [^\]]*\])? "
+)
 
 
 @dataclass(frozen=True)
@@ -166,21 +173,32 @@ class Session:
 
 
 class Binding:
-    """Inputs and outputs bound to a session; outputs are allocated once and reused."""
+    """Inputs and outputs bound to a session; outputs are reused while the input shapes stay."""
 
     def __init__(self, session: ort.InferenceSession, inputs: Sequence[ValueSpec]) -> None:
         self._session = session
         self._inputs = inputs
         self._binding = session.io_binding()
-        for output in session.get_outputs():
-            self._binding.bind_output(output.name)
+        self._arrays: dict[str, Array] = {}
+        self._bind_outputs()
 
     def set_input(self, name: str, array: Array) -> None:
         """Bind ``array`` (copied where the runtime needs it so) to the input ``name``."""
         specs = [spec for spec in self._inputs if spec.name == name]
         checked = check_feeds(specs, {name: array})
         # The runtime reads the array in place: it must stay alive and contiguous.
-        self._binding.bind_cpu_input(name, np.ascontiguousarray(checked[name]))
+        plain = np.ascontiguousarray(checked[name])
+        known = self._arrays.get(name)
+        if known is not None and known.shape != plain.shape:
+            self._bind_outputs()
+        self._arrays[name] = plain
+        self._binding.bind_cpu_input(name, plain)
+
+    def _bind_outputs(self) -> None:
+        """Bind outputs without memory; the next run allocates it in the shapes it finds."""
+        self._binding.clear_binding_outputs()
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name)
 
     def run(self) -> None:
         """Run the model on the bound inputs.
@@ -296,8 +314,8 @@ def runtime_message(error: Exception) -> str:
     """Return the runtime's message in one line, without its code's file names."""
     text = " ".join(str(error).split())
     head, _, tail = text.partition("Status Message: ")
-    text = tail or head.rpartition("] : ")[2]
-    return text[:400]
+    text = _SOURCE_PLACE.sub("", tail or head)
+    return (text.rpartition("] : ")[2] or text)[:400]
 
 
 def _serialize(
