@@ -181,7 +181,7 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path):
 )
 def test_a_worker_that_crashes_is_an_error(tmp_path, monkeypatch, program, message):
     fake = tmp_path / "python"
-    fake.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}"\n')
+    fake.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{program}"\n')
     fake.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(fake))
     with pytest.raises(SmithError, match=message):

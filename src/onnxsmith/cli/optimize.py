@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 @click.command("optimize")
 @click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.onnx")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT.onnx",
+    help="The file to write.",
+)
 @click.option("--passes", "spec", metavar="SPEC", help="Passes, e.g. fold-constants,fuse-gemm.")
 @click.option("--preset", metavar="P", help="safe, cpu, cuda, tensorrt or edge; default: target's.")
 @target_option

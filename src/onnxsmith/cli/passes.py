@@ -16,14 +16,20 @@ def command() -> None:
 @json_option
 def list_passes(as_json: bool) -> None:
     """List all passes and presets."""
-    from onnxsmith.cli.output import print_json, print_line, print_table
+    from onnxsmith.cli.output import print_json, print_line, print_table, print_warning
+    from onnxsmith.errors import SmithError
     from onnxsmith.passes.table import PASSES, PRESETS
 
+    found = []
+    for name in PASSES:
+        try:
+            found.append((name, PASSES[name]))
+        except SmithError as error:  # one broken plugin should not hide all other passes
+            print_warning(f"{error.message}; {error.hint}")
     if as_json:
-        rows = {n: {"effect": PASSES[n].effect, "summary": PASSES[n].summary()} for n in PASSES}
+        rows = {name: {"effect": p.effect, "summary": p.summary()} for name, p in found}
         print_json({"passes": rows, "presets": PRESETS})
         return
-    found = [(name, PASSES[name]) for name in PASSES]
     print_table(
         "Passes", ("name", "effect", "what"), [(n, p.effect, p.summary()) for n, p in found]
     )

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 @click.command("quantize")
 @click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.onnx")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT.onnx",
+    help="The file to write.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["dynamic", "static"]),
@@ -32,14 +39,25 @@ if TYPE_CHECKING:
 )
 @data_option
 @click.option("--eval-data", metavar="D", help="Held-out data to score on.")
-@click.option("--metric", default="accuracy", show_default=True, metavar="M")
+@click.option(
+    "--metric",
+    default="accuracy",
+    show_default=True,
+    metavar="M",
+    help="The metric that --max-drop is about.",
+)
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
     metavar="X",
     help="Refuse a result that loses more than X of the metric.",
 )
-@click.option("--per-channel/--per-tensor", default=True, show_default=True)
+@click.option(
+    "--per-channel/--per-tensor",
+    default=True,
+    show_default=True,
+    help="One scale for each output channel of a weight, or one for all.",
+)
 @click.option("--reduce-range", is_flag=True, help="7-bit weights, for x86 CPUs without VNNI.")
 @click.option(
     "--method",
