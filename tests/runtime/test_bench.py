@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -124,6 +125,7 @@ def test_bfloat16_inputs_and_odd_names_survive_the_way_to_the_worker(tmp_path):
     feeds = _feeds(job, Artifact.load(job.model))
     assert feeds["file"].dtype == ml_dtypes.bfloat16
     assert np.array_equal(feeds["file"], values)
+    assert len(measure_round(replace(job, runs=2)).samples_ms) == 2
 
 
 def test_free_dimensions_become_one_unless_named_or_the_batch():

@@ -146,9 +146,12 @@ def _runner(session: Session, feeds: dict[str, Array]) -> Callable[[], object]:
     """Return a call that runs the model once.
 
     Bound inputs and outputs keep the checks and copies of Python out of the time; the runtime
-    binds numeric tensors only.
+    binds tensors of numpy's own numeric types only.
     """
-    bindable = all(v.kind == "tensor" and v.dtype != "string" for v in session.spec.inputs)
+    bindable = all(
+        isinstance(array, np.ndarray) and array.dtype.isbuiltin == 1 and array.dtype.kind in "biufc"
+        for array in feeds.values()
+    )
     if not bindable or set(feeds) != {v.name for v in session.spec.inputs}:
         return lambda: session.run(feeds)
     binding = session.bind()
