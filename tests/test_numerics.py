@@ -226,3 +226,15 @@ def test_override() -> None:
 def test_dtypes_by_name(name: str) -> None:
     assert str(numpy_dtype(name)) == name
     assert numpy_dtype("string") == np.dtype(object)
+
+
+@pytest.mark.parametrize(("share", "ok"), [(0.9, True), (1.1, False)])
+def test_both_parts_of_the_tolerance_bite_at_their_border(share: float, ok: bool) -> None:
+    expected = np.array([0.0, 1.0, 100.0])
+    for index, bound in ((0, 1e-3 * 100), (1, 1e-2 + 1e-3 * 100), (2, 1e-2 * 100 + 1e-3 * 100)):
+        actual = expected.copy()
+        actual[index] += share * bound * (1 - 1e-9)
+        if index == 2:
+            actual[index] = 100.0 - share * bound
+        found = compare_value("y", expected, actual, Tolerance(1e-2, 1e-3))
+        assert found.ok is ok, (index, found)

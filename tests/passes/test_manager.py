@@ -11,6 +11,7 @@ import pytest
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
+from onnxsmith.numerics import Tolerance
 from onnxsmith.passes.base import Effect, Pass, PassContext, PassResult
 from onnxsmith.passes.cleanup.remove_identities import RemoveIdentities
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
@@ -215,3 +216,16 @@ def test_a_pass_that_lacks_what_it_needs_stops_before_anything_runs(artifact: Ar
 
     with pytest.raises(SmithError, match="needs metric"):
         run(artifact, Crash(), Needy())
+
+
+def test_tolerances_can_be_set_for_all_or_for_one_output(artifact: Artifact) -> None:
+    small = Evil("b", 5e-5)
+    for tolerance, per_output, names in (
+        (None, None, []),
+        (Tolerance(0.0, 0.0), None, ["evil"]),
+        (None, {"y": Tolerance(0.0, 0.0)}, ["evil"]),
+        (Tolerance(0.0, 0.0), {"y": Tolerance(1.0, 1.0)}, []),
+    ):
+        verifier = make_verifier(artifact, tolerance=tolerance, per_output=per_output)
+        result = PassManager([small], PassContext(), verifier).run(artifact)
+        assert [d.pass_.name for d in result.dropped] == names

@@ -6,7 +6,7 @@ to round, so that a steady drift cancels.
 By default each turn is a fresh process, and only one runs at a time. Sessions that share a process
 slow each other down through thread pools that spin and caches that are shared. Workers kept alive
 and blocked on a pipe do not, in trials of a model against itself on 2 cores (both ways: 1 false
-verdict in 28, equal medians), and would save half a second a turn. But they hold all models in
+verdict in 28, medians within 8 %), and would save half a second a turn. But they hold all models in
 memory at once, and whatever luck a process had with its memory layout or the cores of its threads
 stays with that model for the whole run, where no number of rounds shows it. A fresh process draws
 anew, so that such luck is part of the spread that the interval covers.
