@@ -91,6 +91,7 @@ def test_the_runtimes_failure_is_one_line(load_text: Load) -> None:
             "[ONNXRuntimeError] : 2 : INVALID : it is so",
             "2 : INVALID : it is so",
         ),
+        ("failed: element_wise_ops.cc:692 Compute Integer division", "failed: Integer division"),
         ("plain words", "plain words"),
     ],
 )
@@ -277,3 +278,12 @@ def test_a_newer_file_format_runs(load_text: Load) -> None:
     # What onnx 1.23 writes unless told otherwise; the runtime reads up to 13.
     with Session(load_text(TEXT, ir_version=14)) as session:
         assert session.run({"x": X, "k": K})
+
+
+def test_a_type_that_numpy_lacks_is_run_but_not_bound(load_text: Callable[..., Artifact]) -> None:
+    artifact = load_text("g (bfloat16[2] x) => (bfloat16[2] y) { y = Identity(x) }")
+    x = np.array([1, 2], ml_dtypes.bfloat16)
+    with Session(artifact) as session:
+        np.testing.assert_array_equal(session.run({"x": x})["y"], x)
+        with pytest.raises(SmithError, match="cannot be bound"):
+            session.bind().set_input("x", x)

@@ -33,6 +33,7 @@ Array = np.ndarray[Any, Any]
 
 # "/path/file.cc:87 virtual T onnxruntime::C::f(int, const S&) const [with X = Y] "
 _SOURCE_PLACE = re.compile(
+    r"\b\w+\.(?:cc|h|hpp|cu|cuh):\d+ (?:operator\(\)|\w+) (?=[A-Z])|"
     r"/\S+\.(?:cc|h|hpp|cu|cuh):\d+ [^()]*\((?:[^()]|\([^()]*\))*\)"
     r"(?: const)?(?: \[with [^\]]*\])? "
 )
@@ -183,9 +184,17 @@ class Binding:
         self._bind_outputs()
 
     def set_input(self, name: str, array: Array) -> None:
-        """Bind ``array`` (copied where the runtime needs it so) to the input ``name``."""
+        """Bind ``array`` (copied where the runtime needs it so) to the input ``name``.
+
+        Raises:
+            SmithError: The array does not fit, or is of a type that numpy lacks.
+        """
         specs = [spec for spec in self._inputs if spec.name == name]
         checked = check_feeds(specs, {name: array})
+        if needs_raw(str(array.dtype)):
+            raise SmithError(
+                f"the input {name!r} is {array.dtype}, which cannot be bound", "use run"
+            )
         # The runtime reads the array in place: it must stay alive and contiguous.
         plain = np.ascontiguousarray(checked[name])
         known = self._arrays.get(name)
