@@ -52,8 +52,9 @@ _CLEANUP = (
     "remove-no-op-shapes,remove-no-op-slices,remove-expands"
 )
 _FINISH = (
-    "remove-identities,fold-constants,merge-initializers,merge-common-subexpressions,remove-unused-nodes,"
-    "remove-unused-functions,remove-unused-opsets,sort-nodes,fit-target"
+    "remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"
+    "merge-common-subexpressions,remove-unused-nodes,remove-unused-functions,remove-unused-opsets,"
+    "sort-nodes,fit-target"
 )
 _FUSION = "fuse-batch-norm,fuse-conv-affine,fuse-pad,fuse-clips,fuse-gemm,remove-zero-biases"
 

@@ -104,8 +104,13 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     """
     if request.verify not in _MODES:
         raise UsageError(f"unknown verify mode {request.verify!r}", f"known: {', '.join(_MODES)}")
+    artifact.spec.with_dims(request.dims)  # refuses unknown names
     preset = request.preset or request.target.preset
-    pipeline = PassPipeline.parse(request.passes) if request.passes else PassPipeline.preset(preset)
+    pipeline = (
+        PassPipeline.preset(preset)
+        if request.passes is None
+        else PassPipeline.parse(request.passes)
+    )
     samples = _samples(artifact, request)
     verifier, warnings = _verifier(artifact, request, samples)
     observers: list[Observer] = [Dump(request.dump)] if request.dump else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 import onnxscript.optimizer
 
@@ -30,12 +31,13 @@ class FoldShapes(Pass):
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Run onnxscript's partial evaluator on small tensors."""
         signature = [(v, v.shape) for v in (*model.graph.inputs, *model.graph.outputs)]
-        result = onnxscript.optimizer.fold_constants(
-            model,
-            onnx_shape_inference=False,
-            input_size_limit=self.limit,
-            output_size_limit=self.limit,
-        )
+        with np.errstate(all="ignore"):  # the model's business, as in the runtime
+            result = onnxscript.optimizer.fold_constants(
+                model,
+                onnx_shape_inference=False,
+                input_size_limit=self.limit,
+                output_size_limit=self.limit,
+            )
         for value, shape in signature:
             # The evaluator names unknown dimensions for itself; users' signatures stay theirs.
             value.shape = shape

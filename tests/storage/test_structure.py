@@ -108,6 +108,17 @@ def test_names_of_one_branch_are_unknown_in_the_other(tmp_path: Path, parse_mode
     refuse(model, tmp_path, "input 't' of a Abs node is defined nowhere")
 
 
+def test_an_outer_value_that_a_branch_hands_out_itself(tmp_path: Path, parse_model: Parse) -> None:
+    # The runtime refuses it as well, and onnx_ir cannot copy it.
+    model = parse_model(
+        """g (bool c, float[2] x) => (float[2] y) {
+             y = If(c) <then_branch = a () => (float[2] x) { },
+                        else_branch = b () => (float[2] q) { q = Abs(x) }>
+           }"""
+    )
+    refuse(model, tmp_path, "output 'x' of a subgraph is computed nowhere")
+
+
 @pytest.mark.parametrize("flat", [True, False])
 def test_sparse_initializers_become_dense(tmp_path: Path, parse_model: Parse, flat: bool) -> None:
     model = parse_model("g (float[2,3] x) => (float[2,3] y) { y = Add(x, w) }")

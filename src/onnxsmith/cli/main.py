@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,10 @@ from onnxsmith.errors import RefusedError, SmithError, UsageError
 
 # Exit codes; README lists them for users.
 DONE, FAILED, USAGE, ROLLED_BACK, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+# Libraries whose log would otherwise print tracebacks of what they could not do, and went on.
+_CHATTY = ("onnx_ir", "onnxscript")
+_SILENCE = logging.NullHandler()
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": ("onnxsmith.cli.quickstart:command", "Run the whole story on built-in data."),
@@ -79,6 +84,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; the one place where errors become codes."""
     from onnxsmith.cli.output import print_error
 
+    for name in _CHATTY:
+        # What matters of it comes back as an error or a warning of ours.
+        logging.getLogger(name).addHandler(_SILENCE)
     try:
         code = cli.main(args=arguments, prog_name="onnxsmith", standalone_mode=False)
         return code if isinstance(code, int) else DONE

@@ -86,7 +86,7 @@ def command(
     from onnxsmith.target import find_target
 
     check_writable(output)
-    if spec and preset:
+    if spec is not None and preset is not None:
         raise UsageError("--passes and --preset exclude each other", "give one of them")
     result = optimize(
         Artifact.load(source),

@@ -53,7 +53,9 @@ def _check_graph(graph: onnx.GraphProto, outer: _Scopes) -> None:
         _refuse_inner_maps(graph)
     scopes = (*outer, given | frozenset(made))
     _check_nodes(graph.node, scopes)
-    _check_defined([v.name for v in graph.output], scopes, "the graph")
+    # A body returns its own values only: an outer one has to pass through an Identity.
+    own = (scopes[-1],)
+    _check_defined([v.name for v in graph.output], own, "a subgraph" if outer else "the graph")
 
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto], scopes: _Scopes) -> None:
