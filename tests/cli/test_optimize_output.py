@@ -127,7 +127,7 @@ def test_ctrl_c_at_any_moment(model: Path) -> None:
             time.sleep(delay)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate()
-        if process.returncode == 0:  # it was done already
+        if process.returncode in (0, -signal.SIGINT):  # it was done, or even leaving, already
             assert len(Artifact.load(output).model.graph) == 2
         else:
             assert (process.returncode, err.strip()) == (130, "error: interrupted")

@@ -6,8 +6,10 @@ import difflib
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -77,12 +79,27 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         code = run(arguments)
     except KeyboardInterrupt:  # between two commands' own handling
         sys.stderr.write("error: interrupted\n")
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but leave at once while a module is being imported.
+
+    C++ extensions turn the exception into an ImportError or crash, and nothing is being written
+    then: commands import what they need before they start.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"error: interrupted\n")
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
