@@ -19,24 +19,28 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("custom_ops", "passes", "pipeline", "cli")
 TOP_FOLDERS = {"models", "tests", "benchmarks", "custom_ops", "passes", "pipeline"}
 
-# Package to the frontend that may import it.
+# Package to the frontends that may import it.
 FRAMEWORKS = {
-    "torch": "torch",
-    "torchvision": "torch",
-    "transformers": "transformers",
-    "tensorflow": "tensorflow",
-    "tf2onnx": "tensorflow",
-    "keras": "keras",
-    "jax": "jax",
-    "flax": "jax",
-    "skl2onnx": "sklearn",
-    "onnxmltools": "sklearn",
-    "xgboost": "xgboost",
-    "lightgbm": "lightgbm",
-    "catboost": "catboost",
-    "paddle": "paddle",
-    "mxnet": "mxnet",
-    "coremltools": "coreml",
+    "torch": ("torch", "huggingface"),
+    "torchvision": ("torch",),
+    "transformers": ("huggingface",),
+    "tensorflow": ("tensorflow", "keras", "tflite"),
+    "tf2onnx": ("tensorflow", "keras", "tflite"),
+    "ai_edge_litert": ("tflite",),
+    "keras": ("keras",),
+    "jax": ("jax", "keras"),
+    "jax2onnx": ("jax", "keras"),
+    "flax": ("jax",),
+    "equinox": ("jax",),
+    "skl2onnx": ("sklearn", "xgboost", "lightgbm"),
+    "onnxmltools": ("xgboost", "lightgbm"),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
+    "paddle": ("paddle",),
+    "paddle2onnx": ("paddle",),
+    "mxnet": ("mxnet",),
+    "cv2": ("caffe",),
 }
 # What a command's help must not wait for.
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "sklearn", "torch", "matplotlib")
@@ -114,16 +118,16 @@ def upward(found: Import) -> bool:
 def misplaced_framework(found: Import) -> bool:
     """Say whether a framework is imported outside its frontend, or before it is used.
 
-    ``frontends/torch.py`` is read whenever a frontend is looked for, so it imports torch in
-    functions only; its helpers ``frontends/torch_*.py`` are read when it runs.
+    ``frontends/torch/frontend.py`` is read whenever a frontend is looked for, so it imports torch
+    in functions only; its neighbours in ``frontends/torch/`` are read when it runs.
     """
     package = found.target.partition(".")[0]
     if package not in FRAMEWORKS or found.for_types:
         return False
-    own = f"onnxsmith.pipeline.frontends.{FRAMEWORKS[package]}"
-    if found.module == own:
+    homes = [f"onnxsmith.pipeline.frontends.{name}" for name in FRAMEWORKS[package]]
+    if found.module in homes or found.module in [f"{home}.frontend" for home in homes]:
         return found.at_top
-    return not found.module.startswith((f"{own}_", f"{own}."))
+    return not found.module.startswith(tuple(f"{home}." for home in homes))
 
 
 def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -183,10 +187,12 @@ def test_upward_imports_are_recognised(module: str, source: str, expected: bool)
     [
         ("onnxsmith.pipeline.run", "def f():\n    import torch", True),
         ("onnxsmith.pipeline.frontends.torch", "import torch", True),
-        ("onnxsmith.pipeline.frontends.torch", "def f():\n    import torch.export", False),
-        ("onnxsmith.pipeline.frontends.torch_inputs", "import torch", False),
-        ("onnxsmith.pipeline.frontends.sklearn", "def f():\n    import torch", True),
-        ("onnxsmith.pipeline.frontends.sklearn", "def f():\n    import skl2onnx", False),
+        ("onnxsmith.pipeline.frontends.torch.frontend", "import torch", True),
+        ("onnxsmith.pipeline.frontends.torch.frontend", "def f():\n    import torch.export", False),
+        ("onnxsmith.pipeline.frontends.torch.inputs", "import torch", False),
+        ("onnxsmith.pipeline.frontends.torchlike.inputs", "import torch", True),
+        ("onnxsmith.pipeline.frontends.sklearn.frontend", "def f():\n    import torch", True),
+        ("onnxsmith.pipeline.frontends.sklearn.frontend", "def f():\n    import skl2onnx", False),
     ],
 )
 def test_misplaced_frameworks_are_recognised(module: str, source: str, expected: bool) -> None:

@@ -1,1 +1,1 @@
-"""Frontends: models of other frameworks come in, each in a file of its own."""
+"""Frontends: models of other frameworks come in, each from a folder of its own."""

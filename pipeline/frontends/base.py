@@ -41,6 +41,8 @@ class ConvertRequest:
         opset: The ai.onnx opset to aim at; exporters that cannot reach it come close.
         trust: Whether files that run code when they are loaded may be loaded.
         seed: Seeds the framework's and numpy's generators before user code runs.
+        part: Which of the models that the source holds: a SavedModel's signature, the encoder or
+            the decoder; None where there is but one, or for the usual one.
     """
 
     source: str
@@ -50,6 +52,7 @@ class ConvertRequest:
     opset: int = 20
     trust: bool = False
     seed: int = 0
+    part: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values."""
@@ -78,6 +81,10 @@ class Export:
         warnings: What the user should know, one line each.
         untouched: Whether the file is the source itself, so that there is nothing to compare
             unless it is changed later.
+        runnable: Whether ``Source.reference`` works here; importers that need no framework say
+            False, and stored outputs take its place.
+        metadata: What travels in the model file's metadata beside the history: the tokenizer's or
+            the preprocessing's settings, as text.
     """
 
     path: Path
@@ -85,6 +92,8 @@ class Export:
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     untouched: bool = False
+    runnable: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -117,6 +126,8 @@ class Frontend(Protocol):
         packages: Import names that have to be there, looked for without importing them.
         accepts: What it takes, one line for ``onnxsmith frontends list``.
         isolated: Whether it runs in a worker process; only what imports no framework does not.
+        environment: The environment that ``onnxsmith env create`` makes for it, used where the
+            packages are missing here; empty where it has none.
     """
 
     name: ClassVar[str]
@@ -124,6 +135,7 @@ class Frontend(Protocol):
     packages: ClassVar[tuple[str, ...]]
     accepts: ClassVar[str]
     isolated: ClassVar[bool]
+    environment: ClassVar[str]
 
     def match(self, source: str) -> Match | None:
         """Return how sure it is that ``source`` is its own; imports no framework, runs no code."""

@@ -61,6 +61,7 @@ def convert(
     *,
     framework: str | None = None,
     weights: str | os.PathLike[str] | None = None,
+    part: str | None = None,
     inputs: Sequence[ValueSpec | str] = (),
     dims: Mapping[str, int] | None = None,
     opset: int | None = None,
@@ -81,6 +82,8 @@ def convert(
             estimator), which is exported in this process.
         framework: The frontend's name; found out where omitted.
         weights: A second file with the weights, where the frontend takes one.
+        part: Which of the models that the source holds: a SavedModel's signature, the encoder or
+            the decoder.
         inputs: The signature to export with: names, element types and shapes, whose symbolic
             dimensions stay open.
         dims: Sizes of those dimensions in the example that is exported.
@@ -110,6 +113,7 @@ def convert(
         opset or min(_DEFAULT_OPSET, target.max_opset),
         trust,
         seed,
+        part,
     )
     renames = tuple(rename.items() if isinstance(rename, Mapping) else rename)
     finish = Finish(target, opset, request.inputs, renames, tuple(domains))
@@ -120,14 +124,15 @@ def convert(
         export = opened.export(folder.path / "model")
         artifact = Artifact.load(export.path)
         changed = finish.apply(artifact.model)
+        artifact.model.metadata_props.update(export.metadata)
         artifact = artifact.with_step(_source_step(frontend, request, export, live=live))
         parity = None
-        if verify and (changed or not export.untouched):
+        if verify and export.runnable and (changed or not export.untouched):
             parity = _parity(opened, artifact, export, renames, data, tolerance, request)
             artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
     folder.keep_for(artifact.model)
     notes = [*export.warnings, *(parity.warnings if parity else ())]
-    if not verify:
+    if not verify or not export.runnable:
         notes.append("the model was not compared with its source")
     return ConvertResult(
         artifact, parity.differences if parity else (), frontend.name, tuple(notes)
@@ -206,6 +211,8 @@ def _source_step(
     result = dict(export.details)
     if is_file:
         result["digest"] = file_digest(path)
+    if request.part is not None:
+        options["part"] = request.part
     if request.weights is not None:
         result["weights_digest"] = file_digest(request.weights)
     return Step(frontend.name, "source", options, result)

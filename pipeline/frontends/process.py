@@ -118,6 +118,8 @@ class WorkerSource:
             answer["details"],
             tuple(answer["warnings"]),
             answer["untouched"],
+            answer["runnable"],
+            answer["metadata"],
         )
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,9 +13,9 @@ FRONTENDS = Table(
     "frontend",
     "onnxsmith.frontends",
     {
-        "onnx": "onnxsmith.pipeline.frontends.onnx:OnnxFrontend",
-        "sklearn": "onnxsmith.pipeline.frontends.sklearn:SklearnFrontend",
-        "torch": "onnxsmith.pipeline.frontends.torch:TorchFrontend",
+        "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",
+        "sklearn": "onnxsmith.pipeline.frontends.sklearn.frontend:SklearnFrontend",
+        "torch": "onnxsmith.pipeline.frontends.torch.frontend:TorchFrontend",
     },
 )
 

@@ -91,6 +91,8 @@ class _Worker:
             "details": dict(export.details),
             "warnings": list(export.warnings),
             "untouched": export.untouched,
+            "runnable": export.runnable,
+            "metadata": dict(export.metadata),
         }
 
     def _reference(self, request: dict[str, Any]) -> dict[str, Any]:

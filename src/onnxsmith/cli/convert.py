@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 @click.option("--from", "framework", metavar="FRAMEWORK", help="The frontend; else found out.")
 @click.option("--weights", metavar="FILE", help="A second file that holds the weights.")
 @click.option(
+    "--part",
+    metavar="NAME",
+    help="Which model, where SOURCE holds several: a signature, encoder, decoder.",
+)
+@click.option(
     "--input",
     "inputs",
     multiple=True,
@@ -71,6 +76,7 @@ def command(
     output: str,
     framework: str | None,
     weights: str | None,
+    part: str | None,
     inputs: tuple[str, ...],
     opset: int | None,
     renames: tuple[str, ...],
@@ -103,6 +109,7 @@ def command(
             source,
             framework=framework,
             weights=weights,
+            part=part,
             inputs=inputs,
             dims=parse_dims(dims),
             opset=opset,

@@ -13,8 +13,8 @@ import torch
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
-from onnxsmith.pipeline.frontends.torch import versions
-from onnxsmith.pipeline.frontends.torch_inputs import (
+from onnxsmith.pipeline.frontends.torch.frontend import versions
+from onnxsmith.pipeline.frontends.torch.inputs import (
     from_examples,
     from_specs,
     name_outputs,

@@ -18,6 +18,7 @@ class OnnxFrontend:
     packages: ClassVar[tuple[str, ...]] = ()
     accepts: ClassVar[str] = ".onnx files"
     isolated: ClassVar[bool] = False
+    environment: ClassVar[str] = ""
 
     def match(self, source: str) -> Match | None:
         """Take ``.onnx`` files."""
@@ -37,7 +38,7 @@ class OnnxFrontend:
         """
         if request.weights is not None:
             raise SmithError("an ONNX file names its weights itself", "leave --weights away")
-        from onnxsmith.pipeline.frontends.onnx_source import FileSource
+        from onnxsmith.pipeline.frontends.onnx.source import FileSource
 
         return FileSource(Path(request.source))
 
@@ -47,6 +48,6 @@ class OnnxFrontend:
         Raises:
             SmithError: It is none.
         """
-        from onnxsmith.pipeline.frontends.onnx_source import adopt
+        from onnxsmith.pipeline.frontends.onnx.source import adopt
 
         return adopt(value)

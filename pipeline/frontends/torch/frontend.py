@@ -27,6 +27,7 @@ class TorchFrontend:
         "module:callable that returns an nn.Module (--weights: its state dict); .pt2 files"
     )
     isolated: ClassVar[bool] = True
+    environment: ClassVar[str] = "torch"
 
     def match(self, source: str) -> Match | None:
         """Take ``.pt2`` files, and callables of modules that import torch."""
@@ -54,7 +55,7 @@ class TorchFrontend:
         """
         require_installed(self)
         if not is_callable_name(request.source):
-            from onnxsmith.pipeline.frontends.torch_program import load_program
+            from onnxsmith.pipeline.frontends.torch.program import load_program
 
             return load_program(request)
         import torch
@@ -77,8 +78,8 @@ class TorchFrontend:
     def _module_source(self, value: object, request: ConvertRequest, examples: Any) -> Source:
         import torch
 
-        from onnxsmith.pipeline.frontends.torch_module import ModuleSource
-        from onnxsmith.pipeline.frontends.torch_program import ProgramSource
+        from onnxsmith.pipeline.frontends.torch.module import ModuleSource
+        from onnxsmith.pipeline.frontends.torch.program import ProgramSource
 
         if isinstance(value, torch.export.ExportedProgram):
             return ProgramSource(value, request)

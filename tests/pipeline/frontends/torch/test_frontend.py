@@ -194,7 +194,7 @@ def test_a_program_file_comes_in_with_readable_dimensions(tmp_path: Path) -> Non
 
 def test_a_damaged_program_is_named(tmp_path: Path) -> None:
     from onnxsmith.pipeline.frontends.base import ConvertRequest
-    from onnxsmith.pipeline.frontends.torch_program import load_program
+    from onnxsmith.pipeline.frontends.torch.program import load_program
 
     (tmp_path / "broken.pt2").write_bytes(b"PK\x03\x04 no program")
     with pytest.raises(SmithError, match=r"not a program of torch\.export"):
@@ -203,7 +203,7 @@ def test_a_damaged_program_is_named(tmp_path: Path) -> None:
 
 def test_a_program_with_a_pickled_object_needs_trust(tmp_path: Path) -> None:
     from onnxsmith.pipeline.frontends.base import ConvertRequest
-    from onnxsmith.pipeline.frontends.torch_program import load_program
+    from onnxsmith.pipeline.frontends.torch.program import load_program
 
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -230,7 +230,7 @@ def test_a_program_with_a_pickled_object_needs_trust(tmp_path: Path) -> None:
     ],
 )
 def test_sizes_that_torch_writes_are_read(text: str) -> None:
-    from onnxsmith.pipeline.frontends.torch_safe import is_size
+    from onnxsmith.pipeline.frontends.torch.safe import is_size
 
     assert is_size(text)
 
@@ -254,14 +254,14 @@ def test_sizes_that_torch_writes_are_read(text: str) -> None:
 def test_an_expression_that_is_no_size_is_not_evaluated(text: str) -> None:
     import sympy
 
-    from onnxsmith.pipeline.frontends.torch_safe import RunsCodeError, without_code
+    from onnxsmith.pipeline.frontends.torch.safe import RunsCodeError, without_code
 
     with pytest.raises(RunsCodeError), without_code():
         sympy.sympify(text)
 
 
 def test_state_dicts_are_loaded_without_running_code(tmp_path: Path) -> None:
-    from onnxsmith.pipeline.frontends.torch import _load_weights
+    from onnxsmith.pipeline.frontends.torch.frontend import _load_weights
 
     module, other = nn.Linear(2, 2), nn.Linear(2, 2)
     torch.save(other.state_dict(), tmp_path / "weights.pt")

@@ -34,6 +34,7 @@ class SklearnFrontend:
         "module:callable that returns a fitted estimator; .joblib and .pkl files with --trust"
     )
     isolated: ClassVar[bool] = True
+    environment: ClassVar[str] = "sklearn"
 
     def match(self, source: str) -> Match | None:
         """Take pickles by suffix, and callables of modules that import sklearn."""

@@ -12,15 +12,15 @@ import torch
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
-from onnxsmith.pipeline.frontends.torch import versions
-from onnxsmith.pipeline.frontends.torch_inputs import (
+from onnxsmith.pipeline.frontends.torch.frontend import versions
+from onnxsmith.pipeline.frontends.torch.inputs import (
     name_outputs,
     tensor_leaves,
     to_numpy,
     to_torch,
 )
-from onnxsmith.pipeline.frontends.torch_module import explained, quiet, write_program
-from onnxsmith.pipeline.frontends.torch_safe import RunsCodeError, without_code
+from onnxsmith.pipeline.frontends.torch.module import explained, quiet, write_program
+from onnxsmith.pipeline.frontends.torch.safe import RunsCodeError, without_code
 from onnxsmith.pipeline.loading import user_code
 
 

@@ -1,0 +1,1 @@
+"""ONNX itself comes in: read, repaired, fitted to the target."""

@@ -1,0 +1,1 @@
+"""scikit-learn comes in: fitted estimators and pipelines, through skl2onnx."""

@@ -1,0 +1,1 @@
+"""PyTorch comes in: modules, exported programs, TorchScript."""
