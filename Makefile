@@ -40,7 +40,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/onnxsmith quickstart --out quickstart
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "not real and not gpu"
+	$(BIN)/pytest --ignore=tests/frameworks -m "not real and not gpu"
 
 test-real: $(VENV)/.installed-dev
 	$(if $(MATERIAL),ONNXSMITH_MATERIAL="$(MATERIAL)" )$(BIN)/pytest tests/real -m "not gpu" --durations=15

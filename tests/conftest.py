@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,9 @@ import onnx.parser
 import pytest
 
 from onnxsmith.artifact import Artifact
+
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Ended(NamedTuple):
@@ -37,6 +41,15 @@ def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
         return Ended(code, caught.out, caught.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def material() -> Path:
+    """The folder that holds ``real/`` and ``reference/``."""
+    folder = Path(os.environ.get("ONNXSMITH_MATERIAL", ROOT / ".." / "shared")).resolve()
+    if not (folder / "real").is_dir():
+        pytest.fail(f"no real material at {folder}: set ONNXSMITH_MATERIAL, or run 'make test'")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,21 +3,11 @@
 They live outside the project, under ``ONNXSMITH_MATERIAL`` (default ``../shared``).
 """
 
-import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def material() -> Path:
-    """The folder that holds ``real/`` and ``reference/``."""
-    folder = Path(os.environ.get("ONNXSMITH_MATERIAL", ROOT / ".." / "shared")).resolve()
-    if not (folder / "real").is_dir():
-        pytest.fail(f"no real material at {folder}: set ONNXSMITH_MATERIAL, or run 'make test'")
-    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
