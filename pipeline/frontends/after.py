@@ -16,7 +16,6 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
-from onnxscript import version_converter
 
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.frontends.names import check_signature, name_dimensions, rename
@@ -73,6 +72,9 @@ class Finish:
         wanted = min(current, self.target.max_opset) if self.opset is None else self.opset
         if current == wanted:
             return False
+        # Imported only where it is needed: it takes longer than converting a small file.
+        from onnxscript import version_converter
+
         try:
             with _quiet(version_converter.__name__):
                 version_converter.convert_version(model, wanted, fallback=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
@@ -68,6 +67,8 @@ def _run(artifact: Artifact, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nd
     try:
         session = Session(artifact, optimize=False)
     except SmithError:
+        from onnx.reference import ReferenceEvaluator  # its import takes longer than the run
+
         evaluator = ReferenceEvaluator(artifact.to_proto())
         with user_code("running the model as it stands"):
             results = evaluator.run(None, dict(feeds))

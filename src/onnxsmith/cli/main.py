@@ -13,6 +13,7 @@ from types import FrameType
 
 import click
 
+from onnxsmith.cli.deferred import defer_imports
 from onnxsmith.errors import RefusedError, SmithError, UsageError
 
 # Exit codes; README lists them for users.
@@ -80,6 +81,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
+    defer_imports()
     try:
         code = run(arguments)
     except KeyboardInterrupt:  # between two commands' own handling
