@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 
 from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.environments.places import lock_names
 from onnxsmith.pipeline.frontends.base import Frontend, Match
 from onnxsmith.plugins import Table
 
@@ -13,6 +14,7 @@ FRONTENDS = Table(
     "frontend",
     "onnxsmith.frontends",
     {
+        "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
         "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",
         "sklearn": "onnxsmith.pipeline.frontends.sklearn.frontend:SklearnFrontend",
         "torch": "onnxsmith.pipeline.frontends.torch.frontend:TorchFrontend",
@@ -56,9 +58,11 @@ def missing_packages(frontend: Frontend) -> tuple[str, ...]:
 
 def install_command(frontend: Frontend) -> str:
     """Return the command that installs what the frontend needs."""
-    return (
-        f"pip install 'onnxsmith[{frontend.extra}]'" if frontend.extra else "pip install onnxsmith"
-    )
+    if frontend.extra:
+        return f"pip install 'onnxsmith[{frontend.extra}]'"
+    if frontend.environment in lock_names():  # its packages collide with ours
+        return f"onnxsmith env create {frontend.environment}"
+    return "pip install onnxsmith"
 
 
 def require_installed(frontend: Frontend) -> None:
