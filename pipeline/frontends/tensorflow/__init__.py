@@ -1,0 +1,1 @@
+"""TensorFlow comes in: SavedModels, frozen graphs, functions and modules."""
