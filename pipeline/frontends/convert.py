@@ -21,14 +21,22 @@ from onnxsmith.numerics import Difference, Tolerance
 from onnxsmith.pipeline.data import feeds, open_data
 from onnxsmith.pipeline.frontends.after import Finish, check_opset
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export, Frontend, Source
-from onnxsmith.pipeline.frontends.parity import Parity, check_parity, refuse_mismatch
+from onnxsmith.pipeline.frontends.interpreters import find_interpreter
+from onnxsmith.pipeline.frontends.parity import (
+    Parity,
+    check_parity,
+    check_stored,
+    refuse_mismatch,
+    symbol_sizes,
+)
+from onnxsmith.pipeline.frontends.preprocessing import Preprocessing, build_in
 from onnxsmith.pipeline.frontends.process import Limits, WorkerSource
 from onnxsmith.pipeline.frontends.repair import repair_shapes
+from onnxsmith.pipeline.frontends.stored import load_stored
 from onnxsmith.pipeline.frontends.table import (
     choose_for_object,
     choose_frontend,
     find_frontend,
-    require_installed,
 )
 from onnxsmith.spec import ValueSpec
 from onnxsmith.target import TARGETS, Target
@@ -67,13 +75,17 @@ def convert(
     opset: int | None = None,
     target: Target = TARGETS["cpu"],
     data: str | None = None,
+    reference: str | os.PathLike[str] | None = None,
     rename: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    preprocess: Sequence[Preprocessing | str] = (),
     domains: Sequence[str] = (),
+    repair: bool = False,
     verify: bool = True,
     tolerance: Tolerance | None = None,
     trust: bool = False,
     seed: int = 0,
     limits: Limits | None = None,
+    environments: str | os.PathLike[str] | None = None,
 ) -> ConvertResult:
     """Convert a model to ONNX, and check it against its source.
 
@@ -90,13 +102,18 @@ def convert(
         opset: The ai.onnx opset; by default one that the target reads.
         target: Bounds opset and IR version.
         data: A data source to probe with, beside made-up inputs.
+        reference: Recorded inputs and outputs to compare with; see ``stored.load_stored``.
         rename: Old to new names of inputs, outputs and dimensions.
+        preprocess: What becomes part of the graph in front of inputs, after the comparison.
         domains: Custom operator domains that are let in.
+        repair: Whether to mend an invalid ONNX graph: order, names, contradicting shapes.
         verify: Whether to compare with the source's own outputs.
         tolerance: Instead of the element type's.
         trust: Whether files that run code when they are loaded may be loaded.
         seed: Seed of all randomness.
         limits: Time and memory of the worker process.
+        environments: The folder of the environments that ``onnxsmith env create`` makes; this
+            user's where omitted.
 
     Raises:
         UsageError: An option does not fit, or it is not clear which frontend is meant.
@@ -116,27 +133,42 @@ def convert(
         part,
     )
     renames = tuple(rename.items() if isinstance(rename, Mapping) else rename)
-    finish = Finish(target, opset, request.inputs, renames, tuple(domains))
+    finish = Finish(target, opset, request.inputs, renames, tuple(domains), repair)
+    wanted = [Preprocessing.parse(p) if isinstance(p, str) else p for p in preprocess]
     live = not isinstance(source, (str, os.PathLike))
     frontend = _frontend(source, framework, live=live)
     folder = _Folder()
-    with _opened(frontend, request, source if live else None, folder, limits) as opened:
+    place = None if environments is None else Path(environments)
+    with _opened(frontend, request, source if live else None, folder, limits, place) as opened:
         export = opened.export(folder.path / "model")
         artifact = Artifact.load(export.path)
         changed = finish.apply(artifact.model)
         artifact.model.metadata_props.update(export.metadata)
         artifact = artifact.with_step(_source_step(frontend, request, export, live=live))
-        parity = None
-        if verify and export.runnable and (changed or not export.untouched):
-            parity = _parity(opened, artifact, export, renames, data, tolerance, request)
+        checks: list[Parity] = []
+        if verify and reference is not None:
+            checks.append(
+                check_stored(load_stored(str(reference), artifact.spec), artifact, tolerance)
+            )
+            refuse_mismatch(checks[0])
+        if verify and (changed or not export.untouched):
+            checks.append(_parity(opened, artifact, export, renames, data, tolerance, request))
+        for parity in checks:
             artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
+        if wanted:
+            sizes = symbol_sizes(artifact, _renamed(export.examples, renames)) | request.dims
+            artifact = build_in(artifact, wanted, sizes)
     folder.keep_for(artifact.model)
-    notes = [*export.warnings, *(parity.warnings if parity else ())]
-    if not verify or not export.runnable:
+    notes = [*export.warnings, *(warning for parity in checks for warning in parity.warnings)]
+    if not verify:
         notes.append("the model was not compared with its source")
-    return ConvertResult(
-        artifact, parity.differences if parity else (), frontend.name, tuple(notes)
-    )
+    elif not export.runnable and reference is None:
+        notes.append(
+            f"the model was seen to run, but not compared: {frontend.name} models do not run here; "
+            "give recorded outputs with --reference"
+        )
+    differences = tuple(difference for parity in checks for difference in parity.differences)
+    return ConvertResult(artifact, differences, frontend.name, tuple(notes))
 
 
 class _Folder:
@@ -174,6 +206,7 @@ def _opened(
     value: object,
     folder: _Folder,
     limits: Limits | None,
+    environments: Path | None,
 ) -> Iterator[Source]:
     """Open the source: a live one and what needs no framework here, others in a worker."""
     if value is not None:
@@ -183,8 +216,9 @@ def _opened(
     if not frontend.isolated:
         yield frontend.open(request)
         return
-    require_installed(frontend)
-    with WorkerSource(frontend.name, folder.path, limits or Limits()) as worker:
+    python = find_interpreter(frontend, environments)
+    where = (python.path, python.warnings)
+    with WorkerSource(frontend.name, folder.path, limits or Limits(), *where) as worker:
         worker.open(request)
         yield worker
 
@@ -227,15 +261,13 @@ def _parity(
     tolerance: Tolerance | None,
     request: ConvertRequest,
 ) -> Parity:
-    forward = {value: value for value in export.examples}
     originals: dict[str, str] = {}
     for old, new in renames:
         originals[new] = originals.pop(old, old)
-    forward |= {old: new for new, old in originals.items()}
     parity = check_parity(
-        source,
+        source if export.runnable else None,
         artifact,
-        examples={forward[name]: array for name, array in export.examples.items()},
+        examples=_renamed(export.examples, renames),
         originals=originals,
         given=_given(data, artifact),
         tolerance=tolerance,
@@ -245,6 +277,17 @@ def _parity(
     refuse_mismatch(parity)
     repair_shapes(artifact, parity)
     return parity
+
+
+def _renamed(
+    examples: Mapping[str, np.ndarray], renames: tuple[tuple[str, str], ...]
+) -> dict[str, np.ndarray]:
+    """Return the examples by the names that the inputs have now."""
+    found = dict(examples)
+    for old, new in renames:
+        if old in found:
+            found[new] = found.pop(old)
+    return found
 
 
 def _given(data: str | None, artifact: Artifact) -> tuple[dict[str, np.ndarray], ...]:

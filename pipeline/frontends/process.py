@@ -67,13 +67,20 @@ class WorkerSource:
         frontend: The frontend's name.
         folder: A private, empty folder: the exchange of files, and where the export stays.
         limits: Time and memory.
-        python: The interpreter; one of another environment where a frontend needs it.
+        python: The interpreter; that of an environment where the frontend's packages are there.
+        warnings: What the user should know of that interpreter; the export's warnings follow.
     """
 
     def __init__(
-        self, frontend: str, folder: Path, limits: Limits, python: str = sys.executable
+        self,
+        frontend: str,
+        folder: Path,
+        limits: Limits,
+        python: str = sys.executable,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self._frontend = frontend
+        self._warnings = warnings
         self._folder = folder
         self._limits = limits
         self._memory = limits.memory or int(available_memory() * 0.9)
@@ -81,7 +88,7 @@ class WorkerSource:
         self._log = folder / "output.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [python, "-P", "-u", "-m", _MODULE, str(folder)],
+                [python, "-P", "-u", *_start(python), str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -116,7 +123,7 @@ class WorkerSource:
             self._folder / answer["path"],
             load_arrays(self._folder / "examples.npz"),
             answer["details"],
-            tuple(answer["warnings"]),
+            (*self._warnings, *answer["warnings"]),
             answer["untouched"],
             answer["runnable"],
             answer["metadata"],
@@ -212,6 +219,14 @@ class WorkerSource:
             text = log.read().decode("utf-8", "replace")
         lines = [line[:300] for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-_OUTPUT_LINES:])
+
+
+def _start(python: str) -> tuple[str, ...]:
+    """Return the arguments that run the worker; other interpreters are shown only our package."""
+    if python == sys.executable:
+        return "-m", _MODULE
+    package = Path(__file__).parents[2]
+    return str(package / "pipeline" / "environments" / "bootstrap.py"), str(package), _MODULE
 
 
 _MODULE = "onnxsmith.pipeline.frontends.worker"

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from onnxsmith.artifact import Artifact as Artifact
     from onnxsmith.artifact import Step as Step
     from onnxsmith.errors import SmithError as SmithError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from onnxsmith.spec import ValueSpec as ValueSpec
     from onnxsmith.target import TARGETS as TARGETS
     from onnxsmith.target import Target as Target
-
-__version__ = version("onnxsmith")
 
 _PUBLIC = {
     "Artifact": "artifact",
@@ -61,6 +60,8 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # asked for, not kept: workers run where onnxsmith is not installed
+        return version("onnxsmith")
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"onnxsmith.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module 'onnxsmith' has no attribute {name!r}")
