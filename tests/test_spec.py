@@ -37,6 +37,20 @@ def test_concrete_prefers_names_and_then_the_default() -> None:
         ValueSpec("x", "float32", None).concrete({}, 2)
 
 
+def test_a_sum_of_dimensions_follows_its_parts() -> None:
+    """The mask of a decoder covers the tokens seen and the new ones."""
+    spec = ValueSpec("mask", "int64", ("batch", "past + sequence"))
+    assert spec.concrete({"past": 5, "sequence": 3}, 2) == (2, 8)
+    assert spec.concrete({"past": 5}, 2) == (2, 7)
+    assert spec.concrete({"past + sequence": 9, "past": 5}, 2) == (2, 9)
+    model = ModelSpec((spec, ValueSpec("past", "float32", ("past", "sequence"))), ())
+    half = model.with_dims({"past": 5}).input("mask")
+    assert half.shape == ("batch", "5 + sequence")
+    assert half.concrete({"sequence": 3}, 2) == (2, 8)
+    assert model.with_dims({"past": 5, "sequence": 3}).input("mask").shape == ("batch", 8)
+    assert ValueSpec("x", "int64", ("n+m",)).concrete({"n": 3, "m": 3}, 2) == (2,)
+
+
 MODEL = ModelSpec(
     (ValueSpec("x", "float32", ("N", 3)), ValueSpec("s", "int64", None)),
     (ValueSpec("y", "float32", ("N", "M")),),

@@ -18,6 +18,7 @@ Dim = int | str | None
 Kind = Literal["tensor", "sparse_tensor", "sequence", "optional", "map"]
 
 _VALUE = re.compile(r"^(?P<name>.+?):(?P<dtype>[a-z0-9_]+)\[(?P<dims>[^\]]*)\]$")
+_SUM = re.compile(r"^\w+( \+ \w+)+$")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class ValueSpec:
     def concrete(self, dims: Mapping[str, int], default: int) -> tuple[int, ...]:
         """Return the shape with symbols replaced from ``dims``, else by ``default``.
 
+        A sum (``past + sequence``) is that of its parts.
+
         Raises:
             SmithError: The rank is unknown.
         """
@@ -71,10 +74,7 @@ class ValueSpec:
             raise SmithError(
                 f"the shape of {self.name!r} is unknown", "give real inputs with --data or --inputs"
             )
-        return tuple(
-            d if isinstance(d, int) else dims.get(d, default) if isinstance(d, str) else default
-            for d in self.shape
-        )
+        return tuple(_size(dim, dims, default) for dim in self.shape)
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,19 @@ def parse_dims(texts: tuple[str, ...] | list[str]) -> dict[str, int]:
     return dims
 
 
+def summands(dim: str) -> tuple[str, ...]:
+    """Return the parts of a dimension that is a sum (``past + sequence``), else the dimension."""
+    return tuple(dim.split(" + ")) if _SUM.match(dim) else (dim,)
+
+
+def _size(dim: Dim, dims: Mapping[str, int], default: int) -> int:
+    if dim is None or isinstance(dim, int):
+        return default if dim is None else dim
+    if dim in dims or len(summands(dim)) == 1:
+        return dims.get(dim, default)
+    return sum(int(part) if part.isdigit() else dims.get(part, default) for part in summands(dim))
+
+
 def _parse_dim(text: str) -> Dim:
     if text == "?":
         return None
@@ -150,6 +163,13 @@ def _named(values: tuple[ValueSpec, ...], name: str, role: str) -> ValueSpec:
 def _fix(value: ValueSpec, dims: Mapping[str, int]) -> ValueSpec:
     if value.shape is None:
         return value
-    return replace(
-        value, shape=tuple(dims.get(d, d) if isinstance(d, str) else d for d in value.shape)
-    )
+    return replace(value, shape=tuple(_fixed(dim, dims) for dim in value.shape))
+
+
+def _fixed(dim: Dim, dims: Mapping[str, int]) -> Dim:
+    if not isinstance(dim, str) or dim in dims:
+        return dims[dim] if isinstance(dim, str) else dim
+    parts = [str(dims.get(part, part)) for part in summands(dim)]
+    if all(part.isdigit() for part in parts):
+        return sum(map(int, parts))
+    return " + ".join(parts)
