@@ -85,6 +85,8 @@ class Export:
             False, and stored outputs take its place.
         metadata: What travels in the model file's metadata beside the history: the tokenizer's or
             the preprocessing's settings, as text.
+        rows: Whether the examples are rows of a table, with their own range in each column:
+            probes of other sizes are then drawn from these rows instead of made up.
     """
 
     path: Path
@@ -94,6 +96,7 @@ class Export:
     untouched: bool = False
     runnable: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
+    rows: bool = False
 
 
 class Source(Protocol):

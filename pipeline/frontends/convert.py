@@ -156,12 +156,15 @@ def convert(
         for parity in checks:
             artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
         if wanted:
-            sizes = symbol_sizes(artifact, _renamed(export.examples, renames)) | request.dims
+            sizes = symbol_sizes(artifact, _renamed(export.examples, renames))
+            sizes |= request.dims
             artifact = build_in(artifact, wanted, sizes)
     folder.keep_for(artifact.model)
     notes = [*export.warnings, *(warning for parity in checks for warning in parity.warnings)]
     if not verify:
         notes.append("the model was not compared with its source")
+    elif repair and export.untouched and not changed:
+        notes.append("the mended graph was not compared: one that is not valid cannot run")
     elif not export.runnable and reference is None:
         notes.append(
             f"the model was seen to run, but not compared: {frontend.name} models do not run here; "
@@ -273,6 +276,7 @@ def _parity(
         tolerance=tolerance,
         dims=request.dims if not export.examples else {},
         seed=request.seed,
+        rows=export.rows,
     )
     refuse_mismatch(parity)
     repair_shapes(artifact, parity)

@@ -59,6 +59,7 @@ def check_parity(
     tolerance: Tolerance | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
+    rows: bool = False,
 ) -> Parity:
     """Compare the source's outputs with the runtime's, its optimisations disabled.
 
@@ -74,6 +75,7 @@ def check_parity(
         tolerance: Instead of the element type's.
         dims: Sizes of symbolic dimensions that examples do not tell.
         seed: Seed of the probes' values.
+        rows: Whether probes are drawn from the rows of the examples.
 
     Raises:
         RefusedError: An output differs, or the source accepts no shape but the example's.
@@ -85,11 +87,12 @@ def check_parity(
         for feeds in given:
             checker.probe(session, feeds)
         sizes = symbol_sizes(artifact, examples) | dict(dims or {})
-        checker.probe(session, _values(artifact, examples, sizes, seed))
+        make = _drawn if rows else _values
+        checker.probe(session, make(artifact, examples, sizes, seed))
         candidates = probe_sizes(sizes)
         probed = 0
         for number, other in enumerate(candidates):
-            feeds = _values(artifact, examples, other, seed + 1 + number)
+            feeds = make(artifact, examples, other, seed + 1 + number)
             probed += checker.probe(session, feeds, tolerate_refusal=True)
             if probed == _WANTED_SHAPES:
                 break
@@ -232,6 +235,27 @@ def _like(reference: np.ndarray[Any, Any], actual: Any) -> np.ndarray[Any, Any]:
     if reference.ndim == 1 and actual.shape == (reference.shape[0], 1):
         reference = reference.reshape(-1, 1)
     return reference
+
+
+def _drawn(
+    artifact: Artifact,
+    examples: Mapping[str, np.ndarray[Any, Any]],
+    sizes: Mapping[str, int],
+    seed: int,
+) -> Arrays:
+    """Return rows of the examples: the same ones of each input, all of them where they suffice."""
+    generator = np.random.default_rng(seed)
+    count = max(len(array) for array in examples.values())
+    feeds: Arrays = {}
+    chosen: dict[int, np.ndarray[Any, Any]] = {}
+    for spec in artifact.spec.inputs:
+        size = spec.concrete(sizes, count)[0]
+        if size not in chosen:
+            spare = generator.integers(0, count, max(0, size - count))
+            chosen[size] = np.concatenate([generator.permutation(count), spare])[:size]
+        array = examples[spec.name][chosen[size]]
+        feeds[spec.name] = array.astype(object) if spec.dtype == "string" else array
+    return feeds
 
 
 def _values(

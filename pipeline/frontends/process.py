@@ -127,6 +127,7 @@ class WorkerSource:
             answer["untouched"],
             answer["runnable"],
             answer["metadata"],
+            answer["rows"],
         )
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -93,6 +93,7 @@ class _Worker:
             "untouched": export.untouched,
             "runnable": export.runnable,
             "metadata": dict(export.metadata),
+            "rows": export.rows,
         }
 
     def _reference(self, request: dict[str, Any]) -> dict[str, Any]:
