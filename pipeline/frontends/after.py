@@ -19,6 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.frontends.names import check_signature, name_dimensions, rename
+from onnxsmith.pipeline.frontends.repair import repair_graph
 from onnxsmith.spec import ValueSpec
 from onnxsmith.storage.save import large_initializers, skeleton
 from onnxsmith.target import Target
@@ -39,6 +40,7 @@ class Finish:
         inputs: The signature asked for; its dimension names are used.
         renames: Old to new names of inputs, outputs and dimensions.
         domains: Custom operator domains that are let in.
+        repair: Whether to mend the graph first; see ``repair.repair_graph``.
     """
 
     target: Target
@@ -46,6 +48,7 @@ class Finish:
     inputs: tuple[ValueSpec, ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
     domains: tuple[str, ...] = ()
+    repair: bool = False
 
     def apply(self, model: ir.Model) -> bool:
         """Make the model clean, in place; return whether its operators were changed.
@@ -54,6 +57,8 @@ class Finish:
             SmithError: An operator is unknown, the opset cannot be reached, or the checker objects.
             UsageError: A name to be renamed is not there.
         """
+        if self.repair:
+            repair_graph(model)
         drop_traces(model)
         normalize_imports(model)
         refuse_unknown_operators(model, self.domains)
@@ -198,7 +203,7 @@ def check(model: ir.Model) -> None:
             text = " ".join(str(error).replace(name, "").split())[:300]
             raise SmithError(
                 f"ONNX's checker refuses the model: {text}",
-                "the exporter wrote an invalid model: try another --opset",
+                "the exporter wrote an invalid model: try another --opset, or --repair",
             ) from error
 
 

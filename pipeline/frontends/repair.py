@@ -1,4 +1,4 @@
-"""Mend shapes that an exporter declared and the runtime contradicts.
+"""Mend graphs that are not valid, and shapes that the runtime contradicts.
 
 torch's exporter declares the output of an LSTM with the example's length where the length is
 symbolic. The model runs, with warnings; passes that believe the shape would break it.
@@ -7,10 +7,36 @@ symbolic. The model runs, with warnings; passes that believe the shape would bre
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
+from onnx_ir.passes.common import (
+    NameFixPass,
+    OutputFixPass,
+    RemoveUnusedNodesPass,
+    ShapeInferencePass,
+    TopologicalSortPass,
+)
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.pipeline.frontends.parity import Parity
+
+
+def repair_graph(model: ir.Model) -> None:
+    """Mend what a checker would refuse and what has one right answer, in place.
+
+    Nodes are sorted; nodes and values get unique names; inputs that are outputs at once, and
+    outputs listed twice, get an Identity of their own; nodes without use go; shapes of
+    intermediate values and of outputs are inferred anew, because wrong ones are worse than none.
+    """
+    for mend in (TopologicalSortPass(), OutputFixPass(), RemoveUnusedNodesPass(), NameFixPass()):
+        mend(model)
+    declared = [(output, output.shape) for output in model.graph.outputs]
+    _forget_shapes(model)
+    for output, _ in declared:
+        if not output.is_graph_input():
+            output.shape = None
+    ShapeInferencePass(strict_mode=False)(model)
+    for output, shape in declared:
+        if output.shape is None:  # inference gives up at operators that it does not know
+            output.shape = shape
 
 
 def repair_shapes(artifact: Artifact, parity: Parity) -> bool:

@@ -47,6 +47,14 @@ if TYPE_CHECKING:
     help="Rename an input, an output or a dimension; may be repeated.",
 )
 @click.option(
+    "--preprocess",
+    multiple=True,
+    metavar="[INPUT?]KEY=VALUE&...",
+    help="Build in scale, mean, std, layout, swap, dtype, e.g. 'scale=1/255&layout=NHWC'.",
+)
+@click.option("--reference", metavar="NPZ|DIR", help="Recorded inputs and outputs to compare with.")
+@click.option("--repair", is_flag=True, help="Mend an invalid graph: order, names, shapes.")
+@click.option(
     "--allow-domain", "domains", multiple=True, metavar="D", help="Let in custom operators of D."
 )
 @click.option("--no-verify", is_flag=True, help="Write without comparing with the source.")
@@ -80,6 +88,9 @@ def command(
     inputs: tuple[str, ...],
     opset: int | None,
     renames: tuple[str, ...],
+    preprocess: tuple[str, ...],
+    reference: str | None,
+    repair: bool,
     domains: tuple[str, ...],
     no_verify: bool,
     trust: bool,
@@ -116,6 +127,9 @@ def command(
             target=find_target(target_name),
             data=data,
             rename=parse_renames(renames),
+            preprocess=preprocess,
+            reference=reference,
+            repair=repair,
             domains=domains,
             verify=not no_verify,
             tolerance=_tolerance(rtol, atol),

@@ -108,3 +108,68 @@ def test_a_source_that_refuses_the_probe_asks_for_sizes(tmp_path: Path) -> None:
         convert(tmp_path / "pool.onnx", opset=17)
     assert "--dim NAME=SIZE" in caught.value.hint
     assert convert(tmp_path / "pool.onnx", opset=17, dims={"H": 11}).parity[0].ok
+
+
+def invalid(text: str, path: Path, *, unsorted: bool = False) -> Path:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
+    if unsorted:
+        nodes = list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend(reversed(nodes))
+    onnx.save(model, path)
+    return path
+
+
+def test_unsorted_nodes_are_sorted(tmp_path: Path) -> None:
+    text = "g (float[2] x) => (float[2] y) { a = Neg(x) y = Relu(a) }"
+    artifact = convert(invalid(text, tmp_path / "m.onnx", unsorted=True)).artifact
+    assert [node.op_type for node in artifact.model.graph] == ["Neg", "Relu"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2] x) => (float[2] y) <float[3] a> { a = Neg(x) y = Relu(a) }",
+        "g (float[2] x) => (float[4] y) { a = Neg(x) y = Relu(a) }",
+    ],
+    ids=["a wrong intermediate shape", "a wrong output shape"],
+)
+def test_wrong_shapes_are_mended_on_request(tmp_path: Path, text: str) -> None:
+    path = invalid(text, tmp_path / "m.onnx")
+    with pytest.raises(SmithError, match="checker refuses the model") as caught:
+        convert(path)
+    assert "--repair" in caught.value.hint
+    result = convert(path, repair=True)
+    onnx.checker.check_model(result.artifact.to_proto(), full_check=True)
+    assert result.artifact.spec.outputs[0].shape == (2,)
+    assert "not compared" in result.warnings[0]
+    with Session(result.artifact) as session:
+        np.testing.assert_array_equal(session.run({"x": np.float32([-1, 2])})["y"], [1, 0])
+
+
+def test_doubled_names_and_outputs_are_mended_on_request(tmp_path: Path) -> None:
+    text = "g (float[2] x) => (float[2] y, float[2] x) { [n] a = Neg(x) [n] y = Relu(a) }"
+    artifact = convert(invalid(text, tmp_path / "m.onnx"), repair=True).artifact
+    names = [node.name for node in artifact.model.graph]
+    assert len(set(names)) == len(names) == 3
+    with Session(artifact) as session:
+        outputs = session.run({session.spec.inputs[0].name: np.float32([-1, 2])})
+    assert [list(value) for value in outputs.values()] == [[1, 0], [-1, 2]]
+
+
+@pytest.mark.parametrize("opset", range(7, 22))
+def test_every_opset_from_7_on_reaches_the_newest(tmp_path: Path, opset: int) -> None:
+    text = """g (float[N, 3, 8, 8] x) => (float[N, 4, 4, 4] z) {
+        c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w)
+        r = Relu(c)
+        z = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
+    }"""
+    model = onnx.parser.parse_model(f'<ir_version: 3, opset_import: ["": {opset}]> {text}')
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, (4, 3, 3, 3)))
+    onnx.save(model, tmp_path / "old.onnx")
+    result = convert(tmp_path / "old.onnx", opset=22)
+    assert result.artifact.model.opset_imports[""] == 22
+    assert all(difference.ok for difference in result.parity)
+    assert len(result.parity) == 1
