@@ -16,13 +16,19 @@ INSTALL := $(PIP) install --constraint constraints.txt
 # Builds with the pinned setuptools of the environment instead of downloading the newest.
 EDITABLE := $(INSTALL) --no-build-isolation --editable
 
+# All but what .installed-frameworks installs by itself.
+ALL_EXTRAS := sklearn,torch,images,tensorflow,keras,tflite,lightgbm,catboost,huggingface,dev
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test test-real lint format bench docs dist constraints clean
+.PHONY: help quickstart test test-frameworks run-frameworks test-real lint format bench docs dist constraints clean
 
 help:
 	@echo "make quickstart   convert, check, optimize, quantize and report a model on built-in data"
 	@echo "make test         run the ordinary tests (installs PyTorch and scikit-learn's converter)"
+	@echo "make test-frameworks  run the tests of the other frontends, in an environment of its own that"
+	@echo "                  holds TensorFlow, Keras, JAX, the boosting libraries and transformers;"
+	@echo "                  with MATERIAL=DIR also those on real models"
 	@echo "make test-real    run the tests on real models and data; MATERIAL=DIR says where they are"
 	@echo "make lint         check style and types"
 	@echo "make format       mend the style"
@@ -44,6 +50,13 @@ test: $(VENV)/.installed-dev
 
 test-real: $(VENV)/.installed-dev
 	$(if $(MATERIAL),ONNXSMITH_MATERIAL="$(MATERIAL)" )$(BIN)/pytest tests/real -m "not gpu" --durations=15
+
+test-frameworks:
+	@$(MAKE) --no-print-directory VENV="$(VENV)-frameworks" run-frameworks
+
+run-frameworks: $(VENV)/.installed-frameworks
+	$(if $(MATERIAL),ONNXSMITH_MATERIAL="$(MATERIAL)" )$(BIN)/pytest tests/frameworks \
+		-m "not gpu$(if $(MATERIAL),, and not real)" --durations=15
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -91,6 +104,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(EDITABLE) ".[sklearn,torch,images,dev]"
 	@touch $@
 
+# jax2onnx asks for the CPU runtime, whose files are those of the GPU runtime that is here; xgboost
+# for a GPU library of half a gigabyte that a CPU has no use for. Both work without.
+$(VENV)/.installed-frameworks: $(VENV)/.installed-dev
+	@echo "installing TensorFlow, Keras, JAX, LightGBM, CatBoost, XGBoost and transformers (4 GB)"
+	@$(EDITABLE) ".[$(ALL_EXTRAS)]"
+	@$(INSTALL) jax flax equinox
+	@$(INSTALL) --no-deps jax2onnx xgboost
+	@touch $@
+
 # In an environment of its own, so that nothing installed by hand gets in. What PyTorch's CUDA
 # builds pull in is pinned by PyTorch itself. The CPU and the GPU runtime share their version.
 constraints: $(VENV)/.made
@@ -98,7 +120,9 @@ constraints: $(VENV)/.made
 	@$(BIN)/python -m venv build/constraints
 	@build/constraints/bin/python -m pip --disable-pip-version-check --no-input -qq install \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") \
-		"torch==$(TORCH_VERSION)" --editable ".[sklearn,torch,images,dev]"
+		"torch==$(TORCH_VERSION)" --editable ".[$(ALL_EXTRAS)]" jax flax equinox
+	@build/constraints/bin/python -m pip --disable-pip-version-check --no-input -qq install \
+		--no-deps jax2onnx xgboost
 	@{ sed -n '/^#/p' constraints.txt; \
 		build/constraints/bin/python -m pip --disable-pip-version-check freeze --all \
 			--exclude-editable --exclude pip --exclude onnxsmith \
@@ -108,6 +132,6 @@ constraints: $(VENV)/.made
 	@echo "wrote constraints.txt; now run: make lint test"
 
 clean:
-	rm -rf "$(VENV)" build dist quickstart runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" "$(VENV)-frameworks" build dist quickstart runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf src/onnxsmith.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
