@@ -16,7 +16,9 @@ FRONTENDS = Table(
     {
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
         "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",
+        "paddle": "onnxsmith.pipeline.frontends.paddle.frontend:PaddleFrontend",
         "sklearn": "onnxsmith.pipeline.frontends.sklearn.frontend:SklearnFrontend",
+        "tensorflow": "onnxsmith.pipeline.frontends.tensorflow.frontend:TensorflowFrontend",
         "torch": "onnxsmith.pipeline.frontends.torch.frontend:TorchFrontend",
     },
 )

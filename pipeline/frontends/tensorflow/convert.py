@@ -65,7 +65,8 @@ def optimized(read: Callable[[], Any]) -> onnx.ModelProto:
         except Exception:  # noqa: BLE001 - optimizers fail with anything
             # The careful way copies the graph before each optimizer, and leaves failing ones out.
             graph = optimizer.optimize_graph(read(), catch_errors=True)
-        return graph.make_model("")
+        model: onnx.ModelProto = graph.make_model("")
+        return model
 
 
 @contextlib.contextmanager

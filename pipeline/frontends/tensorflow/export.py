@@ -10,7 +10,7 @@ from onnxsmith.pipeline.frontends.tensorflow import signature
 from onnxsmith.pipeline.frontends.tensorflow.convert import convert_frozen
 from onnxsmith.pipeline.frontends.tensorflow.finish import finish, write
 from onnxsmith.pipeline.frontends.tensorflow.freeze import freeze
-from onnxsmith.spec import ValueSpec
+from onnxsmith.spec import Dim, ValueSpec
 
 
 def export_function(
@@ -21,6 +21,7 @@ def export_function(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     specs: Sequence[ValueSpec] | None = None,
+    observed: Sequence[Sequence[Dim]] | None = None,
 ) -> Path:
     """Export a ``ConcreteFunction`` and return the ONNX file.
 
@@ -35,6 +36,7 @@ def export_function(
         output_names: Names of the outputs in order; by default their keys.
         specs: The inputs with their dimensions' names; by default open ones are called ``batch``,
             ``time``, ``height``, ``width``.
+        observed: The outputs' shapes, whose names stand where none can be inferred.
 
     Raises:
         SmithError: An operator has no counterpart in ONNX, runs Python or changes a variable.
@@ -49,5 +51,6 @@ def export_function(
         frozen.weights,
         dict(zip(frozen.inputs, shown, strict=True)),
         dict(zip(frozen.outputs, results, strict=True)),
+        observed,
     )
     return write(model, folder)

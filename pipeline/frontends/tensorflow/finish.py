@@ -13,7 +13,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from onnxsmith.artifact import Artifact
 from onnxsmith.pipeline.frontends.tensorflow.fold import fold_weights
 from onnxsmith.pipeline.frontends.tensorflow.freeze import Weight
-from onnxsmith.spec import ValueSpec
+from onnxsmith.spec import Dim, ValueSpec
 
 # Beyond this, weights go to a file of their own: embedding would hold them several times.
 _EXTERNAL_BYTES = 512 * 1024**2
@@ -24,6 +24,7 @@ def finish(
     weights: Sequence[Weight],
     inputs: Mapping[str, ValueSpec],
     outputs: Mapping[str, str],
+    observed: Sequence[Sequence[Dim]] | None = None,
 ) -> ir.Model:
     """Return the model with its weights in place, and with the source's names.
 
@@ -32,6 +33,7 @@ def finish(
         weights: What stands in it as inputs.
         inputs: Tensor name to the wanted name and shape.
         outputs: Tensor name to the wanted name.
+        observed: The outputs' shapes, whose names stand where none can be inferred.
     """
     model = ir.serde.deserialize_model(proto)
     model.doc_string = model.graph.doc_string = None
@@ -40,6 +42,8 @@ def finish(
     fold_weights(model)
     name_values(model, inputs, outputs)
     name_shapes(model, {spec.name: spec for spec in inputs.values()})
+    for value, shape in zip(model.graph.outputs, observed or (), strict=False):
+        _name_open(value, shape)
     return model
 
 
@@ -111,6 +115,19 @@ def name_shapes(model: ir.Model, inputs: Mapping[str, ValueSpec]) -> None:
     for value in _values(model):
         if value.shape is not None and value.name not in inputs:
             value.shape = ir.Shape([_readable(dim, known) for dim in value.shape])
+
+
+def _name_open(value: ir.Value, observed: Sequence[Dim]) -> None:
+    """Name the output's open dimensions; sizes seen in a run are not relied on."""
+    if value.shape is None:
+        value.shape = ir.Shape([dim if isinstance(dim, str) else None for dim in observed])
+    elif len(value.shape) == len(observed):
+        value.shape = ir.Shape(
+            [
+                seen if isinstance(seen, str) and isinstance(dim, ir.SymbolicDim) else dim
+                for dim, seen in zip(value.shape, observed, strict=True)
+            ]
+        )
 
 
 def _readable(dim: int | ir.SymbolicDim, known: set[str]) -> int | str | None:

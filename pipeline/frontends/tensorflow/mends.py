@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from tf2onnx import graph as tf2onnx_graph
 
+from onnxsmith.pipeline.frontends.tensorflow.audio import audio_spectrogram, mfcc
+
 Handler = Callable[[Any, Any, str, list[Any]], None]
 
 
@@ -23,7 +25,11 @@ def handlers() -> dict[str, tuple[Handler, list[Any]]]:
 
     Without a handler it logs an error, returns normally and writes an invalid model.
     """
-    return {"Erfc": (erfc, [])}
+    return {
+        "Erfc": (erfc, []),
+        "AudioSpectrogram": (audio_spectrogram, []),
+        "Mfcc": (mfcc, []),
+    }
 
 
 def erfc(context: Any, node: Any, name: str, arguments: list[Any]) -> None:
