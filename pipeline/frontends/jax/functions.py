@@ -98,14 +98,39 @@ def _collections(variables: Mapping[str, Any]) -> bool:
     return not variables or bool({"batch_stats", "cache", "constants"} & set(variables))
 
 
-def _nnx(module: Any) -> Any:
-    """Return a copy of the module that is set for inference; the user's own stays as it was."""
+def _nnx(module: Any) -> Callable[..., Any]:
+    """Return the module as a function, set for inference; the user's own stays as it was.
+
+    Each call makes it anew from its state: what a call changes in it (counters of random keys)
+    must not outlive a trace.
+    """
+    import jax
     from flax import nnx
 
     with user_code(f"setting {type(module).__name__} for inference"):
         copy = nnx.clone(module)
         copy.eval()
-    return copy
+        structure, state = nnx.split(copy)
+        leaves, tree = jax.tree_util.tree_flatten(state)
+        # A key for random numbers as a constant of a trace stops jax2onnx, even one for a draw
+        # of zeros, as the first states of recurrent cells are.
+        makers = [_maker(leaf) for leaf in leaves]
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        fresh = jax.tree_util.tree_unflatten(tree, [make() for make in makers])
+        return nnx.merge(structure, fresh)(*arguments, **named)
+
+    return call
+
+
+def _maker(leaf: Any) -> Callable[[], Any]:
+    """Return a function that gives the leaf; a key is made from its data each time."""
+    import jax
+
+    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return lambda: leaf
+    data, kind = jax.random.key_data(leaf), jax.random.key_impl(leaf)
+    return lambda: jax.random.wrap_key_data(data, impl=kind)
 
 
 def _equinox(module: Any) -> Any:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
@@ -54,7 +54,7 @@ class FunctionSource:
         self.function = function
         self.opset = request.opset
         shapes = ", ".join(str(list(array.shape)) for array in self.inputs.arrays)
-        with user_code(f"tracing the function on inputs of shape {shapes}"):
+        with explained(f"JAX cannot trace the function on inputs of shape {shapes}"):
             jaxpr, output = jax.make_jaxpr(self._call, return_shape=True)(*self.inputs.arrays)
         _refuse_random(jaxpr.jaxpr)
         self.outputs = name_outputs(output, self.inputs.names)
@@ -65,8 +65,10 @@ class FunctionSource:
         model = self._convert()
         for index, value in enumerate(model.graph.outputs):
             _give_name(model.graph, index, value, self.outputs[index])
-        RemoveUnusedNodesPass()(model)
         self._check_types(model)
+        _forget_shapes(model)
+        RemoveUnusedNodesPass()(model)
+        ShapeInferencePass(strict_mode=False)(model)
         path = folder / "model.onnx"
         total = sum(
             v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value
@@ -98,7 +100,7 @@ class FunctionSource:
                     return tuple(jax.tree_util.tree_leaves(self._call(*arrays)))
 
             pairs = zip(self.inputs.shapes, self.inputs.arrays, strict=True)
-            with explained():
+            with explained("jax2onnx cannot export the function"):
                 model: ir.Model = jax2onnx.to_onnx(
                     traced,
                     [jax.ShapeDtypeStruct(shape, array.dtype) for shape, array in pairs],
@@ -133,7 +135,7 @@ class FunctionSource:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Turn what JAX and jax2onnx raise into one line of what and one of how to mend it."""
     try:
         yield
@@ -141,9 +143,10 @@ def explained() -> Iterator[None]:
         raise
     except Exception as error:  # jax2onnx has no common base
         text = f"{type(error).__name__}: {error}"
-        usual = "replace the operation, or write sizes instead of names in --input"
+        usual = "write sizes instead of names in --input, or other operations in the code"
         hint = next((hint for part, hint in _HINTS.items() if part in text), usual)
-        raise SmithError(f"jax2onnx cannot export the function: {describe(error)}", hint) from error
+        why = describe(error).partition(" The error occurred while tracing")[0]  # a place in a file
+        raise SmithError(f"{what}: {why}", hint) from error
 
 
 _HINTS = {
@@ -152,7 +155,8 @@ _HINTS = {
     "ConcretizationTypeError": "the function branches on values: use jax.lax.cond or jnp.where",
     "TracerBoolConversionError": "the function branches on values: use jax.lax.cond or jnp.where",
     "TracerIntegerConversionError": "the function needs a value of an input as a number: fix it",
-    "TracerArrayConversionError": "the function uses numpy on its inputs: use jax.numpy",
+    "TracerArrayConversionError": "numpy, or the bound of a loop, meets an input: use jax.numpy, "
+    "and a fixed bound or lax.while_loop",
     "InconclusiveDimension": "the function's shapes depend on a size: write that size in --input",
 }
 
@@ -174,6 +178,16 @@ def _give_name(graph: ir.Graph, index: int, value: ir.Value, name: str) -> None:
         output.type, output.shape = value.type, value.shape
         graph.outputs[index] = value = output
     value.name = name
+
+
+def _forget_shapes(model: ir.Model) -> None:
+    """Drop the shapes of inner values: around transposes and poolings jax2onnx gets them wrong."""
+    outputs = set(model.graph.outputs)
+    for graph in model.graphs():
+        for node in graph:
+            for value in node.outputs:
+                if value not in outputs:
+                    value.shape = None
 
 
 def _refuse_random(jaxpr: Any) -> None:
