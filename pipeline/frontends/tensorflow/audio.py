@@ -117,7 +117,8 @@ def mel_weights(bins: int, rate: float, bands: int, low: float, high: float) -> 
 def dct_weights(bands: int, count: int) -> Array:
     """Return the cosine transform of type II, float32 [bands, count]."""
     angle = np.pi / bands * (np.arange(bands)[:, None] + 0.5) * np.arange(count)
-    return (np.sqrt(2.0 / bands) * np.cos(angle)).astype(np.float32)
+    weights: Array = np.sqrt(2.0 / bands) * np.cos(angle)
+    return weights.astype(np.float32)
 
 
 def _mel(hertz: Any) -> Any:

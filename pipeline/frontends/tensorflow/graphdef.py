@@ -212,8 +212,10 @@ def _reached(nodes: dict[str, Any], outputs: Sequence[str], stops: set[str]) -> 
 def _cut(graph_def: Any, ends: Ends) -> Any:
     """Put placeholders where the inputs are, and leave out what no output needs."""
     nodes = {node.name: node for node in graph_def.node}
-    inner = [name for name in ends.inputs if nodes[_node(name)].op not in _PLACEHOLDERS]
-    for tensor in inner:
+    places: dict[str, str] = {}
+    for tensor in ends.inputs:
+        if nodes[_node(tensor)].op in _PLACEHOLDERS:
+            continue
         name = f"onnxsmith_{_node(tensor).replace('/', '_')}_{tensor.rpartition(':')[2]}"
         found = _look_up(graph_def, tensor)
         for node in graph_def.node:
@@ -222,7 +224,7 @@ def _cut(graph_def: Any, ends: Ends) -> Any:
                     node.input[index] = name
         shape = None if found.shape.rank is None else found.shape.as_list()
         _make_placeholder(graph_def.node.add(name=name), found.dtype, shape)
-    places = dict(zip(inner, [f"{n.name}:0" for n in graph_def.node[-len(inner) :]], strict=True))
+        places[tensor] = f"{name}:0"
     return _Cut(
         tf.compat.v1.graph_util.extract_sub_graph(graph_def, [_node(n) for n in ends.outputs]),
         tuple(places.get(name, name) for name in ends.inputs),

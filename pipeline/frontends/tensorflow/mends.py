@@ -1,4 +1,4 @@
-"""What tf2onnx 1.17 gets wrong, mended for the time of one conversion.
+"""What tf2onnx 1.17 and TensorFlow 2.21 get wrong, mended for the time of one conversion.
 
 Each mend names its fault; a test shows that the fault is there without it. tf2onnx's
 ``large_model`` is not used at all (it needs ``np.product``, which numpy 2 does not have): large
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import tensorflow as tf
+from tensorflow.python.saved_model import load as saved_model_load
 from tf2onnx import graph as tf2onnx_graph
 
 from onnxsmith.pipeline.frontends.tensorflow.audio import audio_spectrogram, mfcc
@@ -66,3 +68,29 @@ def fresh_protos() -> Iterator[None]:
         yield
     finally:
         node_type.update_proto = original
+
+
+@contextlib.contextmanager
+def optimizer_slots() -> Iterator[None]:
+    """Let TensorFlow load SavedModels that hold an optimizer with its moments.
+
+    The class that made them belonged to Keras 2. Without it the loader asks an object of a class
+    without the method ``add_slot`` for each moment, and fails.
+    """
+    loader = saved_model_load.Loader
+    original = loader._recreate_base_user_object
+
+    def recreate(self: Any, proto: Any = None, node_id: Any = None) -> Any:
+        made, setter = original(self, proto, node_id)
+
+        def add_slot(var: Any, slot_name: str) -> Any:
+            return tf.Variable(tf.zeros(var.shape, var.dtype), trainable=False, name=slot_name)
+
+        type(made).add_slot = staticmethod(add_slot)  # each object has a class of its own
+        return made, setter
+
+    loader._recreate_base_user_object = recreate
+    try:
+        yield
+    finally:
+        loader._recreate_base_user_object = original

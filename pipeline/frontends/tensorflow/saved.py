@@ -10,6 +10,7 @@ from tensorflow.python.saved_model import loader_impl
 
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.frontends.base import ConvertRequest
+from onnxsmith.pipeline.frontends.tensorflow.mends import optimizer_slots
 from onnxsmith.pipeline.frontends.tensorflow.source import Loaded
 from onnxsmith.pipeline.loading import describe
 
@@ -30,7 +31,7 @@ def load_saved_model(folder: Path, request: ConvertRequest) -> Loaded:
             raise SmithError(f"{path} is larger than 2 GB", "save the model with variables")
     try:
         tags = _tags(folder)
-        with tf.device("/cpu:0"):
+        with tf.device("/cpu:0"), optimizer_slots():
             model = tf.saved_model.load(str(folder), tags=tags)
     except UsageError:
         raise
