@@ -17,7 +17,7 @@ from onnxsmith.errors import SmithError, UsageError
 _OUTPUT_LINES = 15
 # What would have an interpreter look for packages or itself elsewhere.
 _DISTRACTING = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
-_TOLD = ("Downloading ", "Using cached ", "Processing ", "Building ", "Prepared ", "Installed ")
+_TOLD = ("Downloading ", "Using cached ", "Prepared ", "Installed ")
 
 
 class InstallError(SmithError):

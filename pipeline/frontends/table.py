@@ -14,12 +14,15 @@ FRONTENDS = Table(
     "frontend",
     "onnxsmith.frontends",
     {
+        "huggingface": "onnxsmith.pipeline.frontends.huggingface.frontend:HuggingFaceFrontend",
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
+        "lightgbm": "onnxsmith.pipeline.frontends.lightgbm.frontend:LightgbmFrontend",
         "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",
         "paddle": "onnxsmith.pipeline.frontends.paddle.frontend:PaddleFrontend",
         "sklearn": "onnxsmith.pipeline.frontends.sklearn.frontend:SklearnFrontend",
         "tensorflow": "onnxsmith.pipeline.frontends.tensorflow.frontend:TensorflowFrontend",
         "torch": "onnxsmith.pipeline.frontends.torch.frontend:TorchFrontend",
+        "xgboost": "onnxsmith.pipeline.frontends.xgboost.frontend:XgboostFrontend",
     },
 )
 

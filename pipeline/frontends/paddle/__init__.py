@@ -1,0 +1,1 @@
+"""PaddlePaddle comes in: saved programs and layers."""
