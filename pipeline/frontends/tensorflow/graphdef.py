@@ -225,10 +225,12 @@ def _cut(graph_def: Any, ends: Ends) -> Any:
         shape = None if found.shape.rank is None else found.shape.as_list()
         _make_placeholder(graph_def.node.add(name=name), found.dtype, shape)
         places[tensor] = f"{name}:0"
-    return _Cut(
-        tf.compat.v1.graph_util.extract_sub_graph(graph_def, [_node(n) for n in ends.outputs]),
-        tuple(places.get(name, name) for name in ends.inputs),
-    )
+    nodes = {node.name: node for node in graph_def.node}
+    needed = set(_reached(nodes, ends.outputs, set()))
+    for index in reversed(range(len(graph_def.node))):
+        if graph_def.node[index].name not in needed:
+            del graph_def.node[index]
+    return _Cut(graph_def, tuple(places.get(name, name) for name in ends.inputs))
 
 
 def _look_up(graph_def: Any, tensor: str) -> Any:
@@ -263,7 +265,9 @@ def _wrap(cut: _Cut, ends: Ends) -> Any:
         specs.append(tf.TensorSpec(shape, dtype, name=f"onnxsmith_input_{number}"))
 
     def imported(*arguments: Any) -> Any:
-        places = dict(zip(cut.inputs, arguments, strict=True)) | large
+        graph = tf.compat.v1.get_default_graph()
+        captured = {name: graph.capture(tensor) for name, tensor in large.items()}
+        places = dict(zip(cut.inputs, arguments, strict=True)) | captured
         found = tf.graph_util.import_graph_def(
             graph_def,
             input_map={plain_name(name): value for name, value in places.items()},
