@@ -1,15 +1,14 @@
-"""Bind named inputs to a module's parameters, and name what comes out."""
+"""Bind named inputs to a module's parameters."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree
 
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.frontends.sizes import example_shape
@@ -25,25 +24,57 @@ class Inputs:
         tensors: The examples.
         parameters: For each, the parameter it is given to by name, or None by position; those
             by position come first.
-        specs: For each, the signature asked for, or None where only an example was given.
+        specs: For each its signature; fixed at the example's shape where only that was given.
     """
 
     names: tuple[str, ...]
     tensors: tuple[torch.Tensor, ...]
     parameters: tuple[str | None, ...]
-    specs: tuple[ValueSpec | None, ...]
+    specs: tuple[ValueSpec, ...]
 
     def call(self, tensors: tuple[torch.Tensor, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return positional and named arguments for ``forward``."""
         pairs = list(zip(self.parameters, tensors, strict=True))
         return tuple(t for p, t in pairs if p is None), {p: t for p, t in pairs if p is not None}
 
-    def dynamic_shapes(self) -> tuple[Any, ...] | dict[str, Any] | None:
-        """Return torch.export's ``dynamic_shapes``: one Dim for each name, shared by all inputs."""
-        dims: dict[str, Any] = {}
-        shapes = [_dynamic(spec, dims) for spec in self.specs]
-        if not dims:
+    def clones(self) -> tuple[torch.Tensor, ...]:
+        """Return copies of the examples: a module may change its inputs in place."""
+        return tuple(tensor.clone() for tensor in self.tensors)
+
+    def examples(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the examples as arrays, by name."""
+        pairs = zip(self.names, self.tensors, strict=True)
+        return {name: to_numpy(tensor) for name, tensor in pairs}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any dimension is symbolic."""
+        return any(self.dynamic_axes().values())
+
+    def dynamic_axes(self) -> dict[str, dict[int, str]]:
+        """Return the names of the open dimensions, by input and axis."""
+        axes = {
+            spec.name: {a: d for a, d in enumerate(spec.shape or ()) if isinstance(d, str)}
+            for spec in self.specs
+        }
+        return {name: dims for name, dims in axes.items() if dims}
+
+    def dynamic_shapes(self, *, automatic: bool = False) -> tuple[Any, ...] | dict[str, Any] | None:
+        """Return torch.export's ``dynamic_shapes``.
+
+        Args:
+            automatic: Let torch find out how dimensions hang together, instead of one Dim for
+                each name, shared by all inputs.
+        """
+        axes = self.dynamic_axes()
+        if not axes:
             return None
+        names = {dim for dims in axes.values() for dim in dims.values()}
+        dims = {n: torch.export.Dim.AUTO if automatic else torch.export.Dim(n) for n in names}
+        shapes = [
+            {axis: dims[dim] for axis, dim in axes.get(name, {}).items()} or None
+            for name in self.names
+        ]
         if any(parameter is not None for parameter in self.parameters):
             return dict(zip(self._all_parameters(), shapes, strict=True))
         return tuple(shapes)
@@ -53,26 +84,33 @@ class Inputs:
 
 
 def from_specs(
-    module: torch.nn.Module, specs: tuple[ValueSpec, ...], dims: Mapping[str, int], seed: int
+    parameters: Sequence[str], specs: tuple[ValueSpec, ...], dims: Mapping[str, int], seed: int
 ) -> Inputs:
     """Make random example tensors for the inputs asked for.
 
     Names of ``forward``'s parameters bind by name; other names bind by position.
 
+    Args:
+        parameters: The names of ``forward``'s parameters.
+        specs: The inputs.
+        dims: Sizes of symbolic dimensions in the example.
+        seed: Seed of the values.
+
     Raises:
-        UsageError: An element type is unknown to torch, or a dimension has no name and no size.
+        UsageError: An element type is unknown to torch or complex, a dimension has no name and no
+            size, or a name is no identifier.
     """
     generator = np.random.default_rng(seed)
+    _check_names(specs)
     tensors = tuple(_random(spec, dims, specs, generator) for spec in specs)
     names = tuple(spec.name for spec in specs)
-    known = _parameters(module)
-    by_name = all(name in known for name in names)
-    if not by_name or names == tuple(known[: len(names)]):
+    by_name = all(name in parameters for name in names)
+    if not by_name or names == tuple(parameters[: len(names)]):
         return Inputs(names, tensors, (None,) * len(names), specs)
     return Inputs(names, tensors, names, specs)
 
 
-def from_examples(module: torch.nn.Module, examples: Any) -> Inputs:
+def from_examples(parameters: Sequence[str], examples: Any) -> Inputs:
     """Take example tensors: one, a tuple of them, or a dict by parameter name.
 
     Raises:
@@ -82,47 +120,40 @@ def from_examples(module: torch.nn.Module, examples: Any) -> Inputs:
         examples = (examples,)
     if isinstance(examples, dict):
         names, tensors = tuple(examples), tuple(examples.values())
-        parameters: tuple[str | None, ...] = names
+        bound: tuple[str | None, ...] = names
     else:
         tensors = tuple(examples) if isinstance(examples, (tuple, list)) else (examples,)
-        known = _parameters(module)
-        names = tuple(known[i] if i < len(known) else f"input_{i}" for i in range(len(tensors)))
-        parameters = (None,) * len(tensors)
+        names = tuple(
+            parameters[i] if i < len(parameters) else f"input_{i}" for i in range(len(tensors))
+        )
+        bound = (None,) * len(tensors)
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         raise SmithError(
             "example_inputs are not tensors", "give a tensor, a tuple of tensors or a dict of them"
         )
-    return Inputs(names, tensors, parameters, (None,) * len(tensors))
+    return Inputs(names, tensors, bound, fixed_specs(names, tensors))
 
 
-def name_outputs(value: Any, taken: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a name for each tensor of a module's output: its key, or ``output_0`` and so on.
+def fixed_specs(names: tuple[str, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[ValueSpec, ...]:
+    """Return the signature of tensors of just these shapes.
 
     Raises:
-        SmithError: The output holds something other than tensors.
+        UsageError: One is complex.
     """
-    names: list[str] = []
-    leaves, _ = _pytree.tree_flatten_with_path(value)
-    tensors = [(path, leaf) for path, leaf in leaves if leaf is not None]
-    for index, (path, leaf) in enumerate(tensors):
-        if not isinstance(leaf, torch.Tensor):
-            raise SmithError(
-                f"the module returns a {type(leaf).__name__}, not only tensors",
-                "wrap it in a module that returns tensors",
-            )
-        keys = [str(entry.key) for entry in path if isinstance(entry, _pytree.MappingKey)]
-        name = keys[-1] if keys else f"output_{index}" if len(tensors) > 1 else "output"
-        while name in taken or name in names:
-            name = f"{name}_out"
-        names.append(name)
-    if not names:
-        raise SmithError("the module returns no tensor", "return the tensors that are wanted")
-    return tuple(names)
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor.is_complex():
+            raise _complex(name)
+    return tuple(
+        ValueSpec(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in zip(names, tensors, strict=True)
+    )
 
 
-def tensor_leaves(value: Any) -> list[torch.Tensor]:
-    """Return the tensors of a module's output in order."""
-    return [leaf for leaf in _pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+def parameters_of(module: torch.nn.Module) -> list[str]:
+    """Return the names of the parameters of ``forward``."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    signature = inspect.signature(module.forward)
+    return [name for name, p in signature.parameters.items() if p.kind in kinds]
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -143,10 +174,13 @@ def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _parameters(module: torch.nn.Module) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    signature = inspect.signature(module.forward)
-    return [name for name, p in signature.parameters.items() if p.kind in kinds]
+def _check_names(specs: tuple[ValueSpec, ...]) -> None:
+    for spec in specs:
+        for dim in spec.shape or ():
+            if isinstance(dim, str) and not dim.isidentifier():
+                raise UsageError(
+                    f"{dim!r} is no name for a dimension", "use letters, digits and underscores"
+                )
 
 
 def _random(
@@ -161,21 +195,16 @@ def _random(
             f"torch has no element type {spec.dtype!r} (input {spec.name!r})",
             "write float32, int64, bool and so on",
         )
+    if dtype.is_complex:
+        raise _complex(spec.name)
     shape = example_shape(spec, dims, specs)
-    if dtype.is_floating_point or dtype.is_complex:
+    if dtype.is_floating_point:
         return torch.from_numpy(generator.standard_normal(shape, np.float32)).to(dtype)
     return torch.from_numpy(generator.integers(0, 2, shape)).to(dtype)
 
 
-def _dynamic(spec: ValueSpec | None, dims: dict[str, Any]) -> dict[int, Any] | None:
-    if spec is None or spec.shape is None:
-        return None
-    found: dict[int, Any] = {}
-    for axis, dim in enumerate(spec.shape):
-        if isinstance(dim, str):
-            if not dim.isidentifier():
-                raise UsageError(
-                    f"{dim!r} is no name for a dimension", "use letters, digits and underscores"
-                )
-            found[axis] = dims.setdefault(dim, torch.export.Dim(dim))
-    return found or None
+def _complex(name: str) -> UsageError:
+    return UsageError(
+        f"the input {name!r} is complex, and runtimes have no complex numbers",
+        "take real and imaginary part as one more dimension, and use torch.view_as_complex",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,15 @@ import torch
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
-from onnxsmith.pipeline.frontends.torch.frontend import versions
-from onnxsmith.pipeline.frontends.torch.inputs import (
-    name_outputs,
-    tensor_leaves,
-    to_numpy,
-    to_torch,
-)
-from onnxsmith.pipeline.frontends.torch.module import explained, quiet, write_program
+from onnxsmith.pipeline.frontends.torch.files import check_archive
+from onnxsmith.pipeline.frontends.torch.inputs import Inputs, to_numpy, to_torch
+from onnxsmith.pipeline.frontends.torch.ladder import Rung, climb
+from onnxsmith.pipeline.frontends.torch.outputs import name_outputs, tensor_leaves
+from onnxsmith.pipeline.frontends.torch.probes import Probes
+from onnxsmith.pipeline.frontends.torch.routes import export_dynamo, quiet
 from onnxsmith.pipeline.frontends.torch.safe import RunsCodeError, without_code
 from onnxsmith.pipeline.loading import user_code
+from onnxsmith.spec import ValueSpec
 
 
 class ProgramSource:
@@ -34,34 +34,29 @@ class ProgramSource:
     def __init__(self, program: Any, request: ConvertRequest) -> None:
         self.program = program
         self.opset = request.opset
-        self.names = tuple(program.graph_signature.user_inputs)
-        self.tensors = _examples(program, self.names)
+        self.seed = request.seed
+        names = tuple(program.graph_signature.user_inputs)
+        tensors = _examples(program, names)
+        specs = _specs(program, names, tensors)
+        self.inputs = Inputs(names, tensors, (None,) * len(names), specs)
         with user_code("running the program on its example inputs"), quiet():
             self._module = program.module()
-            output = self._module(
-                *self._arguments(self.tensors)[0], **self._arguments(self.tensors)[1]
-            )
-        self.outputs = name_outputs(output, self.names)
+            arguments, named = self._arguments(self.inputs.clones())
+            output = self._module(*arguments, **named)
+        self.outputs = name_outputs(output, names)
 
     def export(self, folder: Path) -> Export:
         """Translate the program to ONNX; see ``Source.export``."""
-        with quiet(), explained():
-            program = torch.onnx.export(
-                self.program,
-                input_names=list(self.names),
-                output_names=list(self.outputs),
-                opset_version=self.opset,
-                dynamo=True,
-                verbose=False,
-            )
-        path = write_program(program, folder, self.program.state_dict)
-        pairs = zip(self.names, self.tensors, strict=True)
-        examples = {name: to_numpy(tensor) for name, tensor in pairs}
-        return Export(path, examples, {"route": "dynamo", "versions": versions()})
+        examples = self.inputs.examples()
+        probes = Probes(self.inputs.specs, examples, self.reference, self.seed)
+        export = functools.partial(
+            export_dynamo, self.program, self.inputs, self.outputs, self.opset
+        )
+        return climb([Rung("program", export)], folder, probes, examples)
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the program itself; see ``Source.reference``."""
-        tensors = tuple(to_torch(feeds[name]) for name in self.names)
+        tensors = tuple(to_torch(feeds[name]) for name in self.inputs.names)
         shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors)
         arguments, named = self._arguments(tensors)
         with user_code(f"running the program on inputs of shape {shapes}"), quiet():
@@ -85,6 +80,7 @@ def load_program(request: ConvertRequest) -> ProgramSource:
     if not path.is_file():
         raise SmithError(f"there is no file {path}", "check the path")
     try:
+        check_archive(path)
         with quiet(), contextlib.nullcontext() if request.trust else without_code():
             program = torch.export.load(path)
     except RunsCodeError as error:
@@ -101,6 +97,29 @@ def load_program(request: ConvertRequest) -> ProgramSource:
     return ProgramSource(program, request)
 
 
+def _values(program: Any) -> dict[str, Any]:
+    return {node.name: node.meta.get("val") for node in program.graph.nodes}
+
+
+def _specs(
+    program: Any, names: tuple[str, ...], tensors: tuple[torch.Tensor, ...]
+) -> tuple[ValueSpec, ...]:
+    """Return the recorded signature, with torch's own names of sizes (``s77``)."""
+    values = _values(program)
+    specs = []
+    for name, tensor in zip(names, tensors, strict=True):
+        recorded = values.get(name)
+        shape = tensor.shape if recorded is None else recorded.shape
+        # An expression of sizes (s77 + 1) is no size that can be chosen: the example's stands.
+        dims = [
+            d if isinstance(d, int) else str(d) if str(d).isidentifier() else size
+            for d, size in zip(shape, tensor.shape, strict=True)
+        ]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        specs.append(ValueSpec(name, dtype, tuple(dims)))
+    return tuple(specs)
+
+
 def _examples(program: Any, names: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
     """Return the stored example inputs, or random ones of the recorded shapes."""
     stored = program.example_inputs
@@ -108,10 +127,10 @@ def _examples(program: Any, names: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
         leaves = torch.utils._pytree.tree_leaves(stored)
         if len(leaves) == len(names) and all(isinstance(t, torch.Tensor) for t in leaves):
             return tuple(leaves)
-    nodes = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    values = _values(program)
     tensors = []
     for name in names:
-        value = nodes.get(name)
+        value = values.get(name)
         if not isinstance(value, torch.Tensor):
             raise SmithError(
                 f"the program's input {name!r} is not a tensor",

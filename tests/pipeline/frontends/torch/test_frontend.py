@@ -258,18 +258,3 @@ def test_an_expression_that_is_no_size_is_not_evaluated(text: str) -> None:
 
     with pytest.raises(RunsCodeError), without_code():
         sympy.sympify(text)
-
-
-def test_state_dicts_are_loaded_without_running_code(tmp_path: Path) -> None:
-    from onnxsmith.pipeline.frontends.torch.frontend import _load_weights
-
-    module, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    torch.save(other.state_dict(), tmp_path / "weights.pt")
-    _load_weights(module, str(tmp_path / "weights.pt"))
-    assert torch.equal(module.weight, other.weight)
-    torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "other.pt")
-    with pytest.raises(SmithError, match="do not fit the module"):
-        _load_weights(module, str(tmp_path / "other.pt"))
-    torch.save(other, tmp_path / "module.pt")
-    with pytest.raises(SmithError, match="cannot read the weights"):
-        _load_weights(module, str(tmp_path / "module.pt"))
