@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("onnxsmith.cli.inspect:command", "Say what is in a model and what it costs."),
     "passes": ("onnxsmith.cli.passes:command", "List passes and presets, or explain one."),
     "frontends": ("onnxsmith.cli.frontends:command", "List the frameworks that come in."),
+    "env": ("onnxsmith.cli.env:command", "Make environments for frameworks that collide."),
     "doctor": ("onnxsmith.cli.doctor:command", "Say what is installed and what is missing."),
     "schema": ("onnxsmith.cli.schema:command", "Print the JSON schema of recipes."),
 }
