@@ -21,17 +21,7 @@ _TOLD = ("Downloading ", "Using cached ", "Prepared ", "Installed ")
 
 
 class InstallError(SmithError):
-    """An environment could not be made.
-
-    Args:
-        message: One line: what went wrong.
-        hint: One line: how to mend it.
-        output: The last lines that the installer printed.
-    """
-
-    def __init__(self, message: str, hint: str = "", output: str = "") -> None:
-        super().__init__(message, hint)
-        self.output = output
+    """An environment could not be made; ``output`` is what the installer printed last."""
 
 
 class Installer(Protocol):

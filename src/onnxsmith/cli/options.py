@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -42,6 +43,13 @@ data_option: Option[Any] = click.option(
 )
 seed_option: Option[Any] = click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all randomness."
+)
+env_dir_option: Option[Any] = click.option(
+    "--env-dir",
+    "environments",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the environments that 'onnxsmith env create' makes. Default: the user's own.",
 )
 strict_option: Option[Any] = click.option(
     "--strict", is_flag=True, help="Exit with 3 also for a change that was dropped for speed."
