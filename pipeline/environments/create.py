@@ -8,7 +8,6 @@ and are removed: workers are started as ``ENV/bin/python -P ...`` only.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from typing import Literal
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.environments.environment import (
     Environment,
+    claim,
     installed_packages,
     look,
     write_marker,
@@ -112,8 +112,8 @@ def remove_environment(name: str, *, root: Path | None = None) -> None:
         SmithError: Another process makes it, or a file cannot be removed.
     """
     place = root or default_folder()
-    there = look(name, place)
-    if there.state == "missing" or Path(name).name != name:
+    there = look(name, place) if name and Path(name).name == name else None
+    if there is None or there.state == "missing":
         raise UsageError(
             f"there is no environment {name!r} in {place}", "'onnxsmith env list' shows them"
         )
@@ -131,20 +131,18 @@ def _claimed(place: Path, name: str) -> Iterator[None]:
     """Keep other processes off the environment; the system lets go when this one ends."""
     try:
         place.mkdir(parents=True, exist_ok=True)
-        file = (place / f".{name}.lock").open("w")
+        file = claim(place, name)
+    except BlockingIOError:
+        raise SmithError(
+            f"another process is making or removing the environment {name!r}",
+            "wait until it is done",
+        ) from None
     except OSError as error:
         raise SmithError(
             f"cannot write to the folder of environments {place}: {error.strerror}",
             "choose another one with --env-dir",
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SmithError(
-                f"another process is making or removing the environment {name!r}",
-                "wait until it is done",
-            ) from None
         yield
 
 

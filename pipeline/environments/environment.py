@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from packaging.utils import canonicalize_name
 
 from onnxsmith.pipeline.environments.locks import find_lock
 from onnxsmith.pipeline.environments.places import default_folder, interpreter, lock_names
 
-State = Literal["ready", "outdated", "broken", "missing"]
+State = Literal["ready", "outdated", "making", "broken", "missing"]
 
 MARKER = "onnxsmith.json"
 
@@ -27,7 +28,8 @@ class Environment:
         name: Its name.
         folder: Where it lies, or would lie.
         state: ``ready``; ``outdated`` where it was made from another list of packages than this
-            version's, though it runs; ``broken`` or ``missing``.
+            version's, though it runs; ``making`` while another process makes it for the first
+            time; ``broken`` or ``missing``.
         reason: Why it is not ready, as a clause; else empty.
         python: Version of its Python; empty where unknown.
         created: The day it was made, ``2026-05-01``; empty where unknown.
@@ -69,9 +71,7 @@ def look(name: str, root: Path | None = None) -> Environment:
     """
     folder = (root or default_folder()) / name
     if not folder.is_dir():
-        unfinished = (folder.parent / f".{name}.new").is_dir()
-        reason = "it was not made to the end" if unfinished else "it was not made yet"
-        return Environment(name, folder, "broken" if unfinished else "missing", reason)
+        return Environment(name, folder, *_absence(folder))
     try:
         marker: dict[str, Any] = json.loads((folder / MARKER).read_text("utf-8"))
         lock, packages = str(marker["lock"]), dict(marker["packages"])
@@ -122,6 +122,39 @@ def installed_packages(folder: Path) -> dict[str, str]:
             name, _, version = path.name.removesuffix(".dist-info").partition("-")
             found[canonicalize_name(name)] = version
     return found
+
+
+def claim(place: Path, name: str) -> IO[str]:
+    """Return a file that keeps other processes off an environment while it is open.
+
+    Args:
+        place: The folder of all environments; it exists.
+        name: The environment's name.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        OSError: The folder cannot be written to.
+    """
+    file = (place / f".{name}.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
+
+
+def _absence(folder: Path) -> tuple[State, str]:
+    """Say why there is no environment: it is not made yet, being made, or was left half made."""
+    if not (folder.parent / f".{folder.name}.new").is_dir():
+        return "missing", "it was not made yet"
+    try:
+        claim(folder.parent, folder.name).close()
+    except BlockingIOError:
+        return "making", "another process makes it"
+    except OSError:  # a folder that we may only read
+        return "broken", "it was not made to the end"
+    return "broken", "it was not made to the end"
 
 
 def _problem(folder: Path, packages: Mapping[str, str]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from onnxsmith.cli.options import env_dir_option, json_option
 from onnxsmith.cli.output import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from onnxsmith.pipeline.environments.environment import Environment
 
 
 @click.group(name="env")
@@ -62,22 +65,24 @@ def list_environments(environments: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
+    columns = ("name", "frontends", "state", "size", "Python")
     print_table(
         "environments",
-        ("name", "frontends", "state", "size", "Python", "made", "what to do"),
+        columns,
         [
             (
                 row["name"],
                 ", ".join(row["frontends"]),
-                f"{row['state']}: {row['reason']}" if row["state"] == "broken" else row["state"],
+                _STATES[row["state"]],
                 _size(row["bytes"]) if row["bytes"] else "",
                 row["python"],
-                row["created"],
-                row["fix"],
             )
             for row in rows
         ],
     )
+    for row in rows:
+        if row["fix"]:
+            print_line(f"{row['name']}: {row['reason']}: {row['fix']}")
 
 
 @command.command(name="remove")
@@ -89,6 +94,15 @@ def remove(name: str, environments: Path | None) -> None:
 
     remove_environment(name, root=environments)
     print_line(f"removed {name}")
+
+
+_STATES = {
+    "ready": "ready",
+    "outdated": "outdated",
+    "making": "being made",
+    "broken": "broken",
+    "missing": "not made",
+}
 
 
 def environment_rows(root: Path | None) -> list[dict[str, Any]]:
@@ -109,14 +123,16 @@ def environment_rows(root: Path | None) -> list[dict[str, Any]]:
             "created": found.created,
             "folder": str(found.folder),
             "bytes": found.size() if found.state != "missing" else 0,
-            "fix": "" if found.state == "ready" else _fix(found.name, known=lock_names()),
+            "fix": _fix(found, known=found.name in lock_names()),
         }
         for found in look_at_all(root)
     ]
 
 
-def _fix(name: str, known: tuple[str, ...]) -> str:
-    return f"onnxsmith env {'create' if name in known else 'remove'} {name}"
+def _fix(found: Environment, *, known: bool) -> str:
+    if found.state in ("ready", "making"):
+        return ""
+    return f"onnxsmith env {'create' if known else 'remove'} {found.name}"
 
 
 def _size(size: int) -> str:
