@@ -238,3 +238,31 @@ def test_both_parts_of_the_tolerance_bite_at_their_border(share: float, ok: bool
             actual[index] = 100.0 - share * bound
         found = compare_value("y", expected, actual, Tolerance(1e-2, 1e-3))
         assert found.ok is ok, (index, found)
+
+
+def test_integers_are_held_to_a_step_where_one_is_given() -> None:
+    expected = np.array([10, 20, 30], np.int8)
+    actual = np.array([11, 20, 29], np.int8)
+    step = Tolerance(0.0, 0.0, step=1.0)
+    (near,) = compare({"y": expected}, {"y": actual}, step)
+    assert near.ok
+    assert near.max_abs == 1.0
+    (far,) = compare({"y": expected}, {"y": actual + np.array([1, 0, 0], np.int8)}, step)
+    assert not far.ok
+    (exact,) = compare({"y": expected}, {"y": actual})
+    assert not exact.ok
+
+
+def test_a_share_of_the_elements_may_lie_beyond_the_step() -> None:
+    expected = np.zeros(1000, np.float32)
+    expected[0] = 1.0
+    actual = expected.copy()
+    actual[1] = 0.5
+    tolerance = Tolerance(0.0, 0.0, step=0.1, share=1e-3)
+    (one,) = compare({"y": expected}, {"y": actual}, tolerance)
+    assert one.ok
+    assert one.mismatched == 1e-3
+    actual[2] = 0.5
+    (two,) = compare({"y": expected}, {"y": actual}, tolerance)
+    assert not two.ok
+    assert "0.20%" in two.reason

@@ -87,6 +87,9 @@ class Export:
             the preprocessing's settings, as text.
         rows: Whether the examples are rows of a table, with their own range in each column:
             probes of other sizes are then drawn from these rows instead of made up.
+        steps: Output name to what the source's own rounding leaves open, in the output's unit:
+            one quantization step, or more where the source's kernels differ among themselves.
+            One element in a thousand may lie beyond.
     """
 
     path: Path
@@ -97,6 +100,7 @@ class Export:
     runnable: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
     rows: bool = False
+    steps: Mapping[str, float] = field(default_factory=dict)
 
 
 class Source(Protocol):

@@ -277,6 +277,7 @@ def _parity(
         dims=request.dims if not export.examples else {},
         seed=request.seed,
         rows=export.rows,
+        steps=export.steps,
     )
     refuse_mismatch(parity)
     repair_shapes(artifact, parity)

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import RefusedError, SmithError
-from onnxsmith.numerics import Difference, Tolerance, compare, is_floating
+from onnxsmith.numerics import Difference, Tolerance, compare_value, is_floating
 from onnxsmith.pipeline.frontends.base import Source
 from onnxsmith.pipeline.frontends.process import WorkerLostError
 from onnxsmith.pipeline.frontends.sizes import probe_sizes
@@ -21,6 +21,9 @@ from onnxsmith.spec import summands
 
 # Two larger ones and a single sample; two are enough where the source refuses one.
 _WANTED_SHAPES, _FEWEST_SHAPES = 3, 2
+
+# Of a quantized output's elements, the share that may differ by more than its step: 99.9 % within.
+_BEYOND_STEP = 1e-3
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -62,6 +65,7 @@ def check_parity(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     rows: bool = False,
+    steps: Mapping[str, float] | None = None,
 ) -> Parity:
     """Compare the source's outputs with the runtime's, its optimisations disabled.
 
@@ -79,13 +83,15 @@ def check_parity(
         dims: Sizes of symbolic dimensions that examples do not tell.
         seed: Seed of the probes' values.
         rows: Whether probes are drawn from the rows of the examples.
+        steps: Output name, as the source knows it, to its quantization step.
 
     Raises:
         RefusedError: An output differs, or the source accepts no shape but the example's.
         SmithError: The runtime or the source fails.
     """
     artifact.spec.with_dims(dims or {})  # names an unknown dimension
-    checker = _Checker(None if source is None else source.reference, artifact, originals, tolerance)
+    reference = None if source is None else source.reference
+    checker = _Checker(reference, artifact, originals, tolerance, steps or {})
     with Session(artifact, optimize=False) as session:
         for feeds in given:
             checker.probe(session, feeds)
@@ -161,11 +167,13 @@ class _Checker:
         artifact: Artifact,
         originals: Mapping[str, str],
         tolerance: Tolerance | None,
+        steps: Mapping[str, float] | None = None,
     ) -> None:
         self.reference = reference
         self.spec = artifact.spec
         self.originals = originals
         self.tolerance = tolerance
+        self.steps = steps or {}
         self.worst: dict[str, Difference] = {}
         self.shapes: list[dict[str, tuple[int, ...]]] = []
         self.observed: dict[str, list[tuple[int, ...]]] = {}
@@ -193,7 +201,8 @@ class _Checker:
             for name, array in actual.items()
             if self.originals.get(name, name) in found
         }
-        for difference in compare(expected, actual, self.tolerance):
+        for name, array in expected.items():
+            difference = compare_value(name, array, actual[name], self._tolerance(name))
             best = self.worst.get(difference.output)
             if best is None or (not difference.ok, difference.max_rel) > (
                 not best.ok,
@@ -208,6 +217,12 @@ class _Checker:
                 self.observed.setdefault(name, []).append(array.shape)
         self.shapes.append({name: array.shape for name, array in feeds.items()})
         return True
+
+    def _tolerance(self, name: str) -> Tolerance | None:
+        step = self.steps.get(self.originals.get(name, name))
+        if self.tolerance is not None or step is None:
+            return self.tolerance
+        return Tolerance(1e-6, 1e-6, step, _BEYOND_STEP)
 
     def result(self, *, few: bool) -> Parity:
         """Return what was found."""

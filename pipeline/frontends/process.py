@@ -128,6 +128,7 @@ class WorkerSource:
             answer["runnable"],
             answer["metadata"],
             answer["rows"],
+            answer["steps"],
         )
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

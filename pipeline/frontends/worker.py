@@ -94,6 +94,7 @@ class _Worker:
             "runnable": export.runnable,
             "metadata": dict(export.metadata),
             "rows": export.rows,
+            "steps": dict(export.steps),
         }
 
     def _reference(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What an element may differ by: ``rtol * |reference| + atol * max |reference|``.
+    """What an element may differ by: ``rtol * |reference| + atol * max |reference| + step``.
 
     The absolute part scales with the output, because rounding errors of a network scale with the
     magnitudes inside it and not with each single result.
+
+    Attributes:
+        rtol: Of each element's own magnitude.
+        atol: Of the largest magnitude in the output.
+        step: In the output's own unit: a quantization step. Integers are held to it too.
+        share: The share of elements that may lie beyond, 0 to 1.
     """
 
     rtol: float
     atol: float
+    step: float = 0.0
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,8 @@ def _compare_arrays(
         return broken(name, f"shape {list(actual.shape)} instead of {list(expected.shape)}")
     if expected.size == 0:
         return _equal(name)
-    if not is_floating(expected):
+    stepped = tolerance is not None and tolerance.step > 0.0 and expected.dtype.kind in "iu"
+    if not is_floating(expected) and not stepped:
         return _compare_exact(name, expected, actual)
     bounds = tolerance or tolerance_for(expected.dtype)
     wide = np.complex128 if expected.dtype.kind == "c" else np.float64
@@ -198,17 +207,19 @@ def _compare_floats(
         error = np.minimum(np.abs(found - reference), np.finfo(np.float64).max)
         magnitude = np.minimum(np.abs(reference), np.finfo(np.float64).max)
     scale = float(magnitude.max())
-    beyond = float((error > bounds.rtol * magnitude + bounds.atol * scale).mean())
+    allowed = bounds.rtol * magnitude + bounds.atol * scale + bounds.step
+    beyond = float((error > allowed).mean())
+    ok = beyond <= bounds.share
     max_abs = float(error.max())
     max_rel = max_abs / scale if scale else (0.0 if max_abs == 0.0 else math.inf)
     reason = (
         ""
-        if beyond == 0.0
+        if ok
         else f"{beyond:.2%} of the elements differ by more than allowed, at most {max_rel:.1e} "
         "of the largest magnitude"
     )
     snr = _snr_db(magnitude, error)
-    return Difference(name, max_abs, max_rel, snr, beyond, ok=beyond == 0.0, reason=reason)
+    return Difference(name, max_abs, max_rel, snr, beyond, ok=ok, reason=reason)
 
 
 def _snr_db(signal: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> float:
