@@ -14,6 +14,7 @@ FRONTENDS = Table(
     "frontend",
     "onnxsmith.frontends",
     {
+        "caffe": "onnxsmith.pipeline.frontends.caffe.frontend:CaffeFrontend",
         "huggingface": "onnxsmith.pipeline.frontends.huggingface.frontend:HuggingFaceFrontend",
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
         "lightgbm": "onnxsmith.pipeline.frontends.lightgbm.frontend:LightgbmFrontend",

@@ -1,0 +1,1 @@
+"""Caffe comes in: .prototxt and .caffemodel, read without Caffe."""

@@ -1,0 +1,1 @@
+"""What each Caffe layer is in ONNX, a topic a file."""
