@@ -1,0 +1,1 @@
+"""Hugging Face comes in: folders that save_pretrained wrote, and live models."""
