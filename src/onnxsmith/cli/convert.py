@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from onnxsmith.cli.batch import ConvertCommand
 from onnxsmith.cli.options import (
     data_option,
     dim_option,
+    env_dir_option,
     json_option,
     seed_option,
     target_option,
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from onnxsmith.pipeline.frontends.convert import ConvertResult
 
 
-@click.command(name="convert")
+@click.command(name="convert", cls=ConvertCommand)
 @click.argument("source")
 @click.option("-o", "--output", required=True, metavar="OUT.onnx", help="The file to write.")
 @click.option("--from", "framework", metavar="FRAMEWORK", help="The frontend; else found out.")
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
 @data_option
 @seed_option
 @tolerance_options
+@env_dir_option
 @json_option
 def command(
     source: str,
@@ -102,6 +106,7 @@ def command(
     seed: int,
     rtol: float | None,
     atol: float | None,
+    environments: Path | None,
     as_json: bool,
 ) -> None:
     """Make an ONNX model of SOURCE: a file or package.module:callable.
@@ -136,6 +141,7 @@ def command(
             trust=trust,
             seed=seed,
             limits=Limits(timeout, None if memory is None else int(memory * 2**30)),
+            environments=environments,
         )
     except WorkerError as error:
         _print_output(error.output)
