@@ -22,6 +22,7 @@ FRONTENDS = Table(
         "paddle": "onnxsmith.pipeline.frontends.paddle.frontend:PaddleFrontend",
         "sklearn": "onnxsmith.pipeline.frontends.sklearn.frontend:SklearnFrontend",
         "tensorflow": "onnxsmith.pipeline.frontends.tensorflow.frontend:TensorflowFrontend",
+        "tflite": "onnxsmith.pipeline.frontends.tflite.frontend:TfliteFrontend",
         "torch": "onnxsmith.pipeline.frontends.torch.frontend:TorchFrontend",
         "xgboost": "onnxsmith.pipeline.frontends.xgboost.frontend:XgboostFrontend",
     },

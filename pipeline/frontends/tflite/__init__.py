@@ -1,0 +1,1 @@
+"""TensorFlow Lite comes in: float and quantized ``.tflite`` files."""
