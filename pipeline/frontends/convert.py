@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -228,8 +229,13 @@ def _opened(
 
 def _check_exists(request: ConvertRequest) -> None:
     """Name a missing file before a framework is imported for it."""
-    for path in (None if ":" in request.source else request.source, request.weights):
-        if path is not None and not Path(path).exists():
+    source = None if ":" in request.source else Path(request.source)
+    weights = None if request.weights is None else Path(request.weights)
+    for path in (source, weights):
+        if path is None or path.exists():
+            continue
+        # Some frameworks save several files and take their common prefix for the name.
+        if path is weights or not any(path.parent.glob(f"{glob.escape(path.name)}.*")):
             raise SmithError(f"there is no file {path}", "check the path")
 
 
