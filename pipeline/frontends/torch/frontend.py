@@ -60,7 +60,8 @@ class TorchFrontend:
         """Take live modules and exported programs."""
         classes = top_classes(value)
         if classes & {"torch.Module", "torch.ExportedProgram"}:
-            return Match(1.0, "it is an nn.Module or an ExportedProgram")
+            # A library's own frontend is surer of its modules.
+            return Match(0.9, "it is an nn.Module or an ExportedProgram")
         return None
 
     def open(self, request: ConvertRequest) -> Source:
