@@ -27,7 +27,7 @@ from onnxsmith.pipeline.environments.environment import (
     write_marker,
 )
 from onnxsmith.pipeline.environments.install import InstallError, find_installer, run
-from onnxsmith.pipeline.environments.locks import Lock, find_lock
+from onnxsmith.pipeline.environments.locks import Lock, find_lock, read_lock
 from onnxsmith.pipeline.environments.places import default_folder, interpreter
 
 _MARKERS = """
@@ -51,6 +51,7 @@ def create_environment(
     name: str,
     *,
     root: Path | None = None,
+    lock: Path | None = None,
     python: str = sys.executable,
     installer: Literal["uv", "pip"] | None = None,
     report: Report = lambda line: None,
@@ -58,8 +59,9 @@ def create_environment(
     """Make the environment called ``name``, or make it anew where it is there.
 
     Args:
-        name: One of ``lock_names()``.
+        name: One of ``lock_names()``, or any name where ``lock`` is given.
         root: The folder of all environments; this user's where omitted.
+        lock: A lock file of the user's own, in place of the one that onnxsmith ships.
         python: The interpreter that it is made with.
         installer: ``uv`` or ``pip``; uv where it is on the path, else pip.
         report: Takes one line at each step.
@@ -69,36 +71,42 @@ def create_environment(
         SmithError: The interpreter does not suit, the disk is full, or another process makes it.
         InstallError: A package could not be installed, or does not import; nothing is left.
     """
-    lock = find_lock(name)
+    wanted = find_lock(name) if lock is None else read_lock(lock, name)
     chosen = find_installer(installer)
-    place = root or default_folder()
+    place = (root or default_folder()).absolute()
     markers = _markers(python)
-    _check_python(lock, markers["python_full_version"])
+    _check_python(wanted, markers["python_full_version"])
     with _claimed(place, name):
-        _check_space(lock, place)
+        _check_space(wanted, place)
         partial = place / f".{name}.new"
         old = place / f".{name}.old"
         _remove(partial, old)
         try:
             report(f"making {place / name} with Python {markers['python_full_version']}")
             chosen.make(partial, python)
-            count = len(lock.packages(markers))
-            report(f"installing {count} packages with {chosen.name}: {lock.gigabytes:g} GB or so")
-            chosen.install(interpreter(partial), lock.path, report)
+            count = len(wanted.packages(markers))
+            report(f"installing {count} packages with {chosen.name}: {wanted.gigabytes:g} GB or so")
+            chosen.install(interpreter(partial), wanted, report)
             _remove_scripts(partial)
-            report(f"trying {', '.join(lock.imports)}")
-            _try(lock, partial)
+            report(f"trying {', '.join(wanted.imports)}")
+            _try(wanted, partial)
             write_marker(
                 partial,
-                lock=lock.digest,
+                lock=wanted.digest,
+                shipped=lock is None,
                 python=markers["python_full_version"],
                 created=datetime.now(UTC).date().isoformat(),
                 installer=chosen.name,
-                packages=_installed(lock, partial, markers),
+                packages=_installed(wanted, partial, markers),
             )
             if (place / name).exists():
                 (place / name).rename(old)
             partial.rename(place / name)
+        except OSError as error:
+            raise SmithError(
+                f"cannot make the environment {name!r}: {error.strerror or error}",
+                "check the disk, or choose another one with --env-dir",
+            ) from error
         finally:
             _remove(partial, old)
     return look(name, place)
@@ -111,7 +119,7 @@ def remove_environment(name: str, *, root: Path | None = None) -> None:
         UsageError: There is none of that name.
         SmithError: Another process makes it, or a file cannot be removed.
     """
-    place = root or default_folder()
+    place = (root or default_folder()).absolute()
     there = look(name, place) if name and Path(name).name == name else None
     if there is None or there.state == "missing":
         raise UsageError(

@@ -69,19 +69,20 @@ def look(name: str, root: Path | None = None) -> Environment:
         name: Its name.
         root: The folder of all environments; this user's where omitted.
     """
-    folder = (root or default_folder()) / name
+    folder = (root or default_folder()).absolute() / name
     if not folder.is_dir():
         return Environment(name, folder, *_absence(folder))
     try:
         marker: dict[str, Any] = json.loads((folder / MARKER).read_text("utf-8"))
-        lock, packages = str(marker["lock"]), dict(marker["packages"])
+        lock = str(marker["lock"]) if marker["shipped"] else None
+        packages = {str(k): str(v) for k, v in marker["packages"].items()}
         python, created = str(marker["python"]), str(marker["created"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Environment(name, folder, "broken", "its file of facts is missing or damaged")
     problem = _problem(folder, packages)
     if problem:
         return Environment(name, folder, "broken", problem, python, created)
-    if name not in lock_names() or find_lock(name).digest != lock:
+    if lock is not None and (name not in lock_names() or find_lock(name).digest != lock):
         reason = "this version of onnxsmith lists other packages"
         return Environment(name, folder, "outdated", reason, python, created)
     return Environment(name, folder, "ready", "", python, created)
@@ -89,7 +90,7 @@ def look(name: str, root: Path | None = None) -> Environment:
 
 def look_at_all(root: Path | None = None) -> tuple[Environment, ...]:
     """Return every environment that can be made, and any other that lies in the folder."""
-    place = root or default_folder()
+    place = (root or default_folder()).absolute()
     there = [p.name for p in place.iterdir() if _is_environment(p)] if place.is_dir() else []
     return tuple(look(name, place) for name in sorted({*lock_names(), *there}))
 
@@ -98,14 +99,26 @@ def write_marker(
     folder: Path,
     *,
     lock: str,
+    shipped: bool,
     python: str,
     created: str,
     installer: str,
     packages: Mapping[str, str],
 ) -> None:
-    """Write the file whose presence says that an environment is complete."""
+    """Write the file whose presence says that an environment is complete.
+
+    Args:
+        folder: The environment.
+        lock: The digest of its lock file.
+        shipped: Whether that file came with onnxsmith, whose next version may bring another.
+        python: Version of its Python.
+        created: The day.
+        installer: What installed its packages.
+        packages: Their versions, by canonical name.
+    """
     facts = {
         "lock": lock,
+        "shipped": shipped,
         "python": python,
         "created": created,
         "installer": installer,

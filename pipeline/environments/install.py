@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.environments.locks import Lock
 
 _OUTPUT_LINES = 15
 # What would have an interpreter look for packages or itself elsewhere.
@@ -36,7 +37,7 @@ class Installer(Protocol):
             InstallError: It cannot.
         """
 
-    def install(self, python: Path, lock: Path, report: Callable[[str], None]) -> None:
+    def install(self, python: Path, lock: Lock, report: Callable[[str], None]) -> None:
         """Install exactly what ``lock`` lists into the environment of ``python``.
 
         Packages come as built wheels only, so that nothing of theirs runs while they are
@@ -64,11 +65,11 @@ class Pip:
                 output,
             )
 
-    def install(self, python: Path, lock: Path, report: Callable[[str], None]) -> None:
+    def install(self, python: Path, lock: Lock, report: Callable[[str], None]) -> None:
         """Run pip, then remove it; see ``Installer.install``."""
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
         options = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]
-        _install([*pip, "install", *options, "-r", str(lock)], lock, report)
+        _install([*pip, "install", *options, "-r", str(lock.path)], lock, report)
         _install([*pip, "uninstall", "-y", "-q", "pip"], lock, report)
 
 
@@ -94,11 +95,11 @@ class Uv:
                 output,
             )
 
-    def install(self, python: Path, lock: Path, report: Callable[[str], None]) -> None:
+    def install(self, python: Path, lock: Lock, report: Callable[[str], None]) -> None:
         """Run ``uv pip install``; see ``Installer.install``."""
         options = ["--no-deps", "--only-binary", ":all:", "--compile-bytecode", "--no-progress"]
         command = [self.program, "pip", "install", "--python", str(python), *options]
-        _install([*command, "-r", str(lock)], lock, report)
+        _install([*command, "-r", str(lock.path)], lock, report)
 
 
 def find_installer(name: Literal["uv", "pip"] | None = None) -> Installer:
@@ -157,11 +158,11 @@ def run(command: Sequence[str], report: Callable[[str], None]) -> tuple[int, str
     return status, "\n".join(last)
 
 
-def _install(command: Sequence[str], lock: Path, report: Callable[[str], None]) -> None:
+def _install(command: Sequence[str], lock: Lock, report: Callable[[str], None]) -> None:
     status, output = run(command, report)
     if status == 0:
         return
-    name = lock.stem
+    name = lock.name
     hint = f"mend what the output above says, then run 'onnxsmith env create {name}' again"
     lowered = output.lower()
     if "no space left" in lowered:

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.environments.places import LOCKS, lock_names
 from onnxsmith.plugins import suggestion
 
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _FIELD = re.compile(r"^# (python|imports|gigabytes): *(.+)$", re.MULTILINE)
 
 
@@ -74,17 +75,29 @@ def find_lock(name: str) -> Lock:
         if "known" not in hint:
             hint += f" (known: {', '.join(known)})"
         raise UsageError(f"there is no environment {name!r} to make", hint)
-    return read_lock(LOCKS / f"{name}.txt")
+    return read_lock(LOCKS / f"{name}.txt", name)
 
 
-def read_lock(path: Path) -> Lock:
+def read_lock(path: Path, name: str) -> Lock:
     """Read a lock file.
 
+    Args:
+        path: The file.
+        name: The name of the environment that is made from it.
+
     Raises:
+        UsageError: The name cannot be that of a folder.
         SmithError: A field of its head is missing, or a line does not pin one exact version.
     """
-    data = path.read_bytes()
-    text = data.decode("utf-8")
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for an environment", "use small letters, digits and dashes"
+        )
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SmithError(f"cannot read the lock file {path}: {error}", "check the path") from error
     fields = dict(_FIELD.findall(text))
     missing = {"python", "imports", "gigabytes"} - set(fields)
     if missing:
@@ -92,23 +105,30 @@ def read_lock(path: Path) -> Lock:
             f"the lock file {path.name} has no line '# {sorted(missing)[0]}: ...'",
             "add it to the file's head",
         )
+    try:
+        python, gigabytes = SpecifierSet(fields["python"]), float(fields["gigabytes"])
+    except (InvalidSpecifier, ValueError) as error:
+        raise SmithError(
+            f"the head of the lock file {path.name} cannot be read: {error}",
+            "write '# python: >=3.11,<3.14' and '# gigabytes: 0.9'",
+        ) from error
     return Lock(
-        path.stem,
+        name,
         text.partition("\n")[0].lstrip("# ").strip(),
         path,
         hashlib.sha256(data).hexdigest(),
         tuple(_requirements(path.name, text)),
-        SpecifierSet(fields["python"]),
+        python,
         tuple(name.strip() for name in fields["imports"].split(",")),
-        float(fields["gigabytes"]),
+        gigabytes,
     )
 
 
 def _requirements(file: str, text: str) -> list[Requirement]:
     found: list[Requirement] = []
     for number, line in enumerate(text.splitlines(), 1):
-        stated = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
-        if not stated:
+        stated = re.split(r"(?:^|\s)#|\s--hash=|\s*\\$", line, maxsplit=1)[0].strip()
+        if not stated or stated.startswith("--hash="):  # pip checks those
             continue
         try:
             requirement = Requirement(stated)

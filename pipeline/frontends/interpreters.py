@@ -8,7 +8,6 @@ from pathlib import Path
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.environments.environment import Environment, look
-from onnxsmith.pipeline.environments.places import lock_names
 from onnxsmith.pipeline.frontends.base import Frontend
 from onnxsmith.pipeline.frontends.table import (
     FRONTENDS,
@@ -54,13 +53,13 @@ def find_interpreter(frontend: Frontend, environments: Path | None = None) -> In
     """
     if not missing_packages(frontend):
         return Interpreter(sys.executable)
-    if frontend.environment not in lock_names():
+    if not frontend.environment:
         require_installed(frontend)
     environment = look(frontend.environment, environments)
     if environment.state == "broken":
         raise SmithError(
             f"the environment {environment.name!r} is broken: {environment.reason}",
-            f"onnxsmith env create {environment.name}",
+            f"make it anew: onnxsmith env create {environment.name}",
         )
     if not environment.usable:
         require_installed(frontend)

@@ -27,6 +27,12 @@ def command() -> None:
 @click.argument("name")
 @env_dir_option
 @click.option(
+    "--lock",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A list of packages of your own, in place of the one that onnxsmith ships.",
+)
+@click.option(
     "--python",
     default=sys.executable,
     show_default="the one that runs onnxsmith",
@@ -39,7 +45,11 @@ def command() -> None:
     help="What installs the packages. Default: uv where it is on the path, else pip.",
 )
 def create(
-    name: str, environments: Path | None, python: str, installer: Literal["uv", "pip"] | None
+    name: str,
+    environments: Path | None,
+    lock: Path | None,
+    python: str,
+    installer: Literal["uv", "pip"] | None,
 ) -> None:
     """Make the environment NAME, or make it anew: 'onnxsmith env list' shows the names.
 
@@ -50,7 +60,12 @@ def create(
     from onnxsmith.pipeline.frontends.interpreters import served_by
 
     made = create_environment(
-        name, root=environments, python=python, installer=installer, report=print_line
+        name,
+        root=environments,
+        lock=lock,
+        python=python,
+        installer=installer,
+        report=print_line,
     )
     served = ", ".join(served_by(name)) or "no frontend"
     print_line(f"made {name} in {made.folder}: {_size(made.size())}, used by {served}", "bold")

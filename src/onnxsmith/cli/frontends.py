@@ -39,12 +39,11 @@ def list_frontends(environments: Path | None, as_json: bool) -> None:
 
 def _row(frontend: Frontend, environments: Path | None) -> dict[str, Any]:
     from onnxsmith.pipeline.environments.environment import look
-    from onnxsmith.pipeline.environments.places import lock_names
     from onnxsmith.pipeline.frontends.table import install_command, missing_packages
 
     missing = missing_packages(frontend)
     environment = ""
-    if missing and frontend.environment in lock_names():
+    if missing and frontend.environment:
         found = look(frontend.environment, environments)
         environment = found.name if found.usable else ""
     ready = not missing or bool(environment)
