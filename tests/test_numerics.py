@@ -266,3 +266,17 @@ def test_a_share_of_the_elements_may_lie_beyond_the_step() -> None:
     (two,) = compare({"y": expected}, {"y": actual}, tolerance)
     assert not two.ok
     assert "0.20%" in two.reason
+
+
+def test_large_outputs_are_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    expected = generator.standard_normal((50, 3)) * 10.0 ** generator.integers(-3, 4, (50, 1))
+    actual = expected + generator.standard_normal((50, 3)) * 1e-4
+    whole = compare_value("y", expected, actual)
+    monkeypatch.setattr("onnxsmith.numerics._PIECE", 7)
+    pieces = compare_value("y", expected, actual)
+    assert pieces.snr_db == pytest.approx(whole.snr_db, rel=1e-12)
+    assert (pieces.max_abs, pieces.max_rel) == (whole.max_abs, whole.max_rel)
+    assert (pieces.mismatched, pieces.reason) == (whole.mismatched, whole.reason)
+    actual[49, 2] = np.nan
+    assert "0.67% of the elements became NaN" in compare_value("y", expected, actual).reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,9 @@ _TOLERANCES = {
     "complex128": Tolerance(1e-7, 1e-9),
 }
 _EXACT = Tolerance(0.0, 0.0)
+
+# Elements that are compared at a time.
+_PIECE = 1 << 18
 
 
 def tolerance_for(dtype: np.dtype[Any]) -> Tolerance:
@@ -171,8 +174,7 @@ def _compare_arrays(
     if not is_floating(expected) and not stepped:
         return _compare_exact(name, expected, actual)
     bounds = tolerance or tolerance_for(expected.dtype)
-    wide = np.complex128 if expected.dtype.kind == "c" else np.float64
-    return _compare_floats(name, expected.astype(wide), actual.astype(wide), bounds)
+    return _compare_floats(name, expected.reshape(-1), actual.reshape(-1), bounds)
 
 
 def _compare_exact(
@@ -194,23 +196,36 @@ def _compare_exact(
 def _compare_floats(
     name: str, expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any], bounds: Tolerance
 ) -> Difference:
-    finite = np.isfinite(expected)
-    same_special = (np.isnan(expected) & np.isnan(actual)) | (expected == actual)
-    lost = ~finite & ~same_special | finite & ~np.isfinite(actual)
-    if lost.any():
-        word = "NaN or infinite" if (finite & lost).any() else "another special value"
-        return broken(name, f"{float(lost.mean()):.2%} of the elements became {word}")
-    if not finite.any():
+    lost = changed = finite = 0
+    scale = 0.0
+    for reference, found in _pairs(expected, actual):
+        known = np.isfinite(reference)
+        same_special = (np.isnan(reference) & np.isnan(found)) | (reference == found)
+        gone = known & ~np.isfinite(found)
+        lost += int(gone.sum())
+        changed += int((~known & ~same_special).sum())
+        finite += int(known.sum())
+        scale = max(scale, float(_bounded(reference[known]).max(initial=0.0)))
+    if lost or changed:
+        word = "NaN or infinite" if lost else "another special value"
+        share = (lost + changed) / expected.size
+        return broken(name, f"{share:.2%} of the elements became {word}")
+    if not finite:
         return _equal(name)
-    reference, found = expected[finite], actual[finite]
-    with np.errstate(over="ignore"):  # the largest values may lie further apart than any value
-        error = np.minimum(np.abs(found - reference), np.finfo(np.float64).max)
-        magnitude = np.minimum(np.abs(reference), np.finfo(np.float64).max)
-    scale = float(magnitude.max())
-    allowed = bounds.rtol * magnitude + bounds.atol * scale + bounds.step
-    beyond = float((error > allowed).mean())
+    count = 0
+    signal, noise = _Power(), _Power()
+    for reference, found in _pairs(expected, actual):
+        known = np.isfinite(reference)
+        magnitude = _bounded(reference[known])
+        with np.errstate(over="ignore"):  # the largest values may lie further apart than any value
+            error = _bounded(found[known] - reference[known])
+        allowed = bounds.rtol * magnitude + bounds.atol * scale + bounds.step
+        count += int((error > allowed).sum())
+        signal.add(magnitude)
+        noise.add(error)
+    beyond = count / finite
     ok = beyond <= bounds.share
-    max_abs = float(error.max())
+    max_abs = noise.peak
     max_rel = max_abs / scale if scale else (0.0 if max_abs == 0.0 else math.inf)
     reason = (
         ""
@@ -218,20 +233,53 @@ def _compare_floats(
         else f"{beyond:.2%} of the elements differ by more than allowed, at most {max_rel:.1e} "
         "of the largest magnitude"
     )
-    snr = _snr_db(magnitude, error)
+    snr = _snr_db(signal, noise)
     return Difference(name, max_abs, max_rel, snr, beyond, ok=ok, reason=reason)
 
 
-def _snr_db(signal: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> float:
-    loudest, worst = float(signal.max()), float(noise.max())
-    if worst == 0.0:
+def _pairs(
+    expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any]
+) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Yield both in double precision, piece by piece: outputs may be large."""
+    wide = np.complex128 if expected.dtype.kind == "c" else np.float64
+    for start in range(0, expected.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        yield expected[piece].astype(wide), actual[piece].astype(wide)
+
+
+def _bounded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    with np.errstate(over="ignore"):
+        magnitudes = np.abs(values)
+    bounded: np.ndarray[Any, Any] = np.minimum(magnitudes, np.finfo(np.float64).max)
+    return bounded
+
+
+@dataclass
+class _Power:
+    """The sum of squares of magnitudes, relative to the largest of them.
+
+    Squares of large float64 values would overflow.
+    """
+
+    peak: float = 0.0
+    total: float = 0.0
+
+    def add(self, magnitudes: np.ndarray[Any, Any]) -> None:
+        """Add some more."""
+        peak = max(self.peak, float(magnitudes.max(initial=0.0)))
+        if peak:
+            self.total *= (self.peak / peak) ** 2
+            self.total += float(np.square(magnitudes / peak).sum())
+            self.peak = peak
+
+
+def _snr_db(signal: _Power, noise: _Power) -> float:
+    if noise.peak == 0.0:
         return math.inf
-    if loudest == 0.0:
+    if signal.peak == 0.0:
         return -math.inf
-    # Each is scaled to its maximum: squares of large float64 values would overflow.
-    power, residue = np.square(signal / loudest).sum(), np.square(noise / worst).sum()
-    ratio = math.log10(float(power) / float(residue))
-    return 10.0 * ratio + 20.0 * (math.log10(loudest) - math.log10(worst))
+    ratio = math.log10(signal.total / noise.total)
+    return 10.0 * ratio + 20.0 * (math.log10(signal.peak) - math.log10(noise.peak))
 
 
 def _equal(name: str) -> Difference:
