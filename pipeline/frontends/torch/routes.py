@@ -17,10 +17,12 @@ from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.torch.inputs import Inputs
 from onnxsmith.pipeline.frontends.torch.ladder import Written
 from onnxsmith.pipeline.loading import describe
-from onnxsmith.storage.save import save_model
+from onnxsmith.storage.save import large_initializers, save_model
 
 # Beyond this, weights go to a file of their own, as users expect of large models.
 _EXTERNAL_BYTES = 512 * 1024**2
+# Start of each weight in that file: a common page size, so that runtimes can map it.
+_ALIGNMENT = 4096
 # What the translations of torch.export start from; older opsets are reached by conversion only.
 _DYNAMO_OLDEST, _LEGACY_NEWEST, _LEGACY_OLDEST = 18, 20, 7
 
@@ -118,11 +120,39 @@ def write_model(model: ir.Model, names: tuple[str, ...], folder: Path) -> Path:
     for value, name in zip(model.graph.inputs, names, strict=True):
         if value.name != name and name not in taken:
             value.name = name
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     path = folder / "model.onnx"
-    save_model(model, path, external=total > _EXTERNAL_BYTES)
+    large = large_initializers(model)
+    if sum(value.const_value.nbytes for value in large if value.const_value) > _EXTERNAL_BYTES:
+        _move_out(large, folder / "model.data")
+        ir.save(model, path)
+    else:
+        save_model(model, path, external=False)
     return path
+
+
+def _move_out(large: list[ir.Value], path: Path) -> None:
+    """Write weights to a file straight from torch's memory, and let the model name that file."""
+    with path.open("wb") as file:
+        for value in large:
+            tensor = value.const_value
+            assert tensor is not None  # it was chosen by its tensor
+            file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+            at = file.tell()
+            raw = getattr(tensor, "raw", None)
+            if isinstance(raw, torch.Tensor):
+                file.write(raw.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+            else:
+                file.write(tensor.tobytes())
+            shape = ir.Shape(tensor.shape.numpy())
+            value.const_value = ir.ExternalTensor(
+                path.name,
+                at,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=shape,
+                name=value.name or "",
+                base_dir=path.parent,
+            )
 
 
 @contextlib.contextmanager
