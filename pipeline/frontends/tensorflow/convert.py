@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import onnx
@@ -14,7 +14,7 @@ from tf2onnx.constants import OPSET_TO_IR_VERSION
 from tf2onnx.tfonnx import process_tf_graph
 
 from onnxsmith.errors import SmithError
-from onnxsmith.pipeline.frontends.tensorflow.freeze import Frozen
+from onnxsmith.pipeline.frontends.tensorflow.freeze import Frozen, Weight
 from onnxsmith.pipeline.frontends.tensorflow.mends import fresh_protos, handlers
 from onnxsmith.pipeline.loading import describe
 
@@ -32,7 +32,10 @@ def convert_frozen(frozen: Frozen, opset: int) -> onnx.ModelProto:
 
     def read() -> Any:
         with tf.Graph().as_default(), tf.device("/cpu:0"):
+            # TensorFlow's optimizer fills each placeholder with zeros; variables stay empty.
+            _set_operator(frozen.graph_def, frozen.weights, "VariableV2")
             graph_def = tf_loader.tf_optimize(inputs, outputs, frozen.graph_def)
+            _set_operator(graph_def, frozen.weights, "Placeholder")
         with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
             tf.import_graph_def(graph_def, name="")
             return process_tf_graph(
@@ -67,6 +70,18 @@ def optimized(read: Callable[[], Any]) -> onnx.ModelProto:
             graph = optimizer.optimize_graph(read(), catch_errors=True)
         model: onnx.ModelProto = graph.make_model("")
         return model
+
+
+def _set_operator(graph_def: Any, weights: Iterable[Weight], operator: str) -> None:
+    """Let the nodes that stand for weights be of another kind."""
+    names = {weight.tensor.partition(":")[0]: weight for weight in weights}
+    for node in graph_def.node:
+        weight = names.get(node.name)
+        if weight is not None:
+            node.op = operator
+            node.attr.clear()
+            node.attr["dtype"].type = tf.as_dtype(weight.dtype).as_datatype_enum
+            node.attr["shape"].shape.CopyFrom(tf.TensorShape(weight.shape).as_proto())
 
 
 @contextlib.contextmanager
