@@ -23,12 +23,13 @@ from onnxsmith.pipeline.environments.environment import (
     Environment,
     claim,
     installed_packages,
+    is_environment,
     look,
     write_marker,
 )
 from onnxsmith.pipeline.environments.install import InstallError, find_installer, run
 from onnxsmith.pipeline.environments.locks import Lock, find_lock, read_lock
-from onnxsmith.pipeline.environments.places import default_folder, interpreter
+from onnxsmith.pipeline.environments.places import default_folder, interpreter, is_name
 
 _MARKERS = """
 import json, os, platform, sys
@@ -120,17 +121,17 @@ def remove_environment(name: str, *, root: Path | None = None) -> None:
         SmithError: Another process makes it, or a file cannot be removed.
     """
     place = (root or default_folder()).absolute()
-    there = look(name, place) if name and Path(name).name == name else None
-    if there is None or there.state == "missing":
+    left = place / f".{name}.new"
+    if not is_name(name) or not (is_environment(place / name) or left.is_dir()):
         raise UsageError(
             f"there is no environment {name!r} in {place}", "'onnxsmith env list' shows them"
         )
     with _claimed(place, name):
         # Renamed first, so that a removal that is interrupted leaves no half of it in use.
         old = place / f".{name}.old"
-        _remove(place / f".{name}.new", old)
-        if there.folder.exists():
-            there.folder.rename(old)
+        _remove(left, old)
+        if is_environment(place / name):
+            (place / name).rename(old)
         _remove(old)
 
 

@@ -13,7 +13,12 @@ from typing import IO, Any, Literal
 from packaging.utils import canonicalize_name
 
 from onnxsmith.pipeline.environments.locks import find_lock
-from onnxsmith.pipeline.environments.places import default_folder, interpreter, lock_names
+from onnxsmith.pipeline.environments.places import (
+    default_folder,
+    interpreter,
+    is_name,
+    lock_names,
+)
 
 State = Literal["ready", "outdated", "making", "broken", "missing"]
 
@@ -91,7 +96,7 @@ def look(name: str, root: Path | None = None) -> Environment:
 def look_at_all(root: Path | None = None) -> tuple[Environment, ...]:
     """Return every environment that can be made, and any other that lies in the folder."""
     place = (root or default_folder()).absolute()
-    there = [p.name for p in place.iterdir() if _is_environment(p)] if place.is_dir() else []
+    there = [p.name for p in place.iterdir() if is_environment(p)] if place.is_dir() else []
     return tuple(look(name, place) for name in sorted({*lock_names(), *there}))
 
 
@@ -182,5 +187,8 @@ def _problem(folder: Path, packages: Mapping[str, str]) -> str:
     return ""
 
 
-def _is_environment(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and (path / "pyvenv.cfg").is_file()
+def is_environment(folder: Path) -> bool:
+    """Return whether a folder is an environment, and not something else that lies there."""
+    return is_name(folder.name) and any(
+        (folder / name).is_file() for name in ("pyvenv.cfg", MARKER)
+    )

@@ -21,10 +21,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from onnxsmith.errors import SmithError, UsageError
-from onnxsmith.pipeline.environments.places import LOCKS, lock_names
+from onnxsmith.pipeline.environments.places import LOCKS, is_name, lock_names
 from onnxsmith.plugins import suggestion
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _FIELD = re.compile(r"^# (python|imports|gigabytes): *(.+)$", re.MULTILINE)
 
 
@@ -89,7 +88,7 @@ def read_lock(path: Path, name: str) -> Lock:
         UsageError: The name cannot be that of a folder.
         SmithError: A field of its head is missing, or a line does not pin one exact version.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(
             f"{name!r} is no name for an environment", "use small letters, digits and dashes"
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
 
 LOCKS = Path(__file__).parent / "locks"
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 def default_folder() -> Path:
@@ -26,6 +29,11 @@ def default_folder() -> Path:
         # The specification has relative paths ignored.
         base = given if given.is_absolute() else home / ".local" / "share"
     return base / "onnxsmith" / "environments"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can name an environment, and so a folder: it is never a path."""
+    return _NAME.fullmatch(text) is not None
 
 
 @cache
