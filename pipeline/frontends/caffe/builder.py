@@ -126,7 +126,7 @@ class Builder:
         results = [self._output(blob) for blob in outputs]
         self._drop_unused(results)
         for blob, tensor in self.blobs.items():
-            if tensor.value.name is None:
+            if tensor.value.name is None and not self._is_input(blob):
                 tensor.value.name = blob
         for node in self._nodes:
             node.name = _free(node.name or "", self._node_names)
@@ -152,8 +152,14 @@ class Builder:
             (value,) = self.add_node("Constant", (), attributes, [_signature(value)], blob)
         elif value.name is not None:
             (value,) = self.add_node("Identity", (value,), {}, [_signature(value)], blob)
-        value.name = blob
+        if not self._is_input(blob):  # else a layer overwrote the input in place
+            value.name = blob
+        elif value.name is None:
+            value.name = self.free_name(self._labels[value])
         return value
+
+    def _is_input(self, name: str) -> bool:
+        return any(value.name == name for value in self.inputs)
 
     def _drop_unused(self, results: Sequence[ir.Value]) -> None:
         kept = set(results)

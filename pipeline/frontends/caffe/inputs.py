@@ -70,30 +70,27 @@ def open_batch(
         name: tuple(symbol(size) if isinstance(size, str) else size for size in shape)
         for name, shape in shapes.items()
     }
-    if any(given) or not fixed:
-        return fixed, None
-    first = next(iter(fixed.values()))
-    if not first or not isinstance(first[0], int):
-        return fixed, None
-    number = first[0]
     axes = _batch_axes(network)
+    name, first = next(iter(fixed.items()))
+    axis = axes.get(name, 0)
+    number = first[axis] if axis < len(first) else None
+    if any(given) or not isinstance(number, int):
+        return fixed, None
     opened: dict[str, Dims] = {}
     for name, dims in fixed.items():
         axis = axes.get(name, 0)
-        if axis is None or axis >= len(dims):
-            opened[name] = dims
-        elif name in _rois(network):
+        if name in _rois(network):
             opened[name] = (symbol("rois"), *dims[1:])
-        elif dims[axis] == number:
+        elif axis < len(dims) and dims[axis] == number:
             opened[name] = (*dims[:axis], symbol(BATCH), *dims[axis + 1 :])
         else:
             opened[name] = dims
     return opened, number
 
 
-def _batch_axes(network: Network) -> dict[str, int | None]:
+def _batch_axes(network: Network) -> dict[str, int]:
     """Return the axis of the samples of inputs where it is not the first: of sequences."""
-    axes: dict[str, int | None] = {}
+    axes: dict[str, int] = {}
     names = {one.name for one in network.inputs}
     for layer in network.layers:
         if layer.type in _RECURRENT:

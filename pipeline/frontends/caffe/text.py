@@ -6,6 +6,7 @@ their own, so names are kept as they are and the layers ask for those they know.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,6 +29,7 @@ _TOKEN = re.compile(
 )
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_NOT_FINITE = {"inf": math.inf, "inff": math.inf, "infinity": math.inf, "nan": math.nan}
 _CLOSING = {"{": "}", "<": ">"}
 
 
@@ -122,10 +124,12 @@ class _Reader:
                 parts.append(_unescape(self._next().text[1:-1]))
             return "".join(parts)
         if token.kind == "name":
-            if token.text.lstrip("-").lower() in ("inf", "infinity", "nan", "inff", "nanf"):
-                return float(token.text.lower().removesuffix("f") or "nan")
-            if not token.text.startswith("-"):
-                return Identifier(token.text)
+            word = token.text.removeprefix("-")
+            if word.lower() in _NOT_FINITE:
+                value = _NOT_FINITE[word.lower()]
+                return value if word == token.text else -value
+            if word == token.text:
+                return Identifier(word)
         raise self._error(f"a value should stand where {token.text!r} does", token.at)
 
     def _message(self, field: str, start: _Token, depth: int) -> Message:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxsmith.pipeline.frontends.caffe.builder import Tensor
+from onnxsmith.pipeline.frontends.caffe.builder import Array, Tensor
 from onnxsmith.pipeline.frontends.caffe.dims import Dim, Dims
 from onnxsmith.pipeline.frontends.caffe.message import Message
 from onnxsmith.pipeline.frontends.caffe.scope import FLOAT, INT64, Scope
@@ -32,6 +32,7 @@ class _Windows:
         size: The bottom's size; None where it is a name.
         ceil: Whether their number is rounded up.
         found: Their number, the dropped one not counted; None with the size.
+        dropped: Whether there is a dropped one.
     """
 
     size: int | None
@@ -40,6 +41,7 @@ class _Windows:
     pad: int
     ceil: bool
     found: int | None
+    dropped: bool = False
 
     @property
     def behind(self) -> int:
@@ -115,10 +117,15 @@ def average_pool(scope: Scope, bottom: Tensor, windows: list[_Windows]) -> Tenso
                 "its last window is empty, whose average Caffe gives as NaN",
                 "set round_mode: FLOOR",
             )
-    attributes = _attributes(windows)
+    is_explicit = _needs_explicit(scope, windows)
+    attributes = _attributes(windows, explicit=is_explicit)
     if any(axis.pad or axis.overhangs for axis in windows):
         attributes["count_include_pad"] = 1
-    return scope.op("AveragePool", [bottom], _dims(scope, bottom, windows), attributes)
+    found = scope.op("AveragePool", [bottom], _dims(scope, bottom, windows), attributes)
+    if not is_explicit:
+        return found
+    scope.check_constant(math.prod(axis.found or 0 for axis in windows))
+    return scope.op("Mul", [found, scope.constant(_divisors(windows), "divisors")], found.dims)
 
 
 def square_windows(sizes: Dims, kernel: int) -> list[_Windows]:
@@ -135,12 +142,10 @@ def _max_pool(scope: Scope, bottom: Tensor, windows: list[_Windows]) -> list[Ten
     if any(axis.is_empty_at_the_end for axis in windows):
         bottom, windows = _pad_lowest(scope, bottom, windows)
     dims = _dims(scope, bottom, windows)
-    tops = len(scope.layer.tops)
-    if tops <= 1:
-        return [scope.op("MaxPool", [bottom], dims, _attributes(windows))]
-    found, indices = scope.ops(
-        "MaxPool", [bottom], [dims, dims], _attributes(windows), FLOAT, INT64
-    )
+    attributes = _attributes(windows, explicit=_needs_explicit(scope, windows))
+    if len(scope.layer.tops) <= 1:
+        return [scope.op("MaxPool", [bottom], dims, attributes)]
+    found, indices = scope.ops("MaxPool", [bottom], [dims, dims], attributes, FLOAT, INT64)
     return [found, _mask(scope, bottom, indices)]
 
 
@@ -206,9 +211,8 @@ def _fit(
             f"its window of {kernel} does not fit into {size}", "give a larger input"
         )
     found = (room + (stride - 1 if is_ceil else 0)) // stride + 1
-    if is_padded and (found - 1) * stride >= size + pad:
-        found -= 1
-    return _Windows(size, kernel, stride, pad, is_ceil, found)
+    is_dropped = is_padded and (found - 1) * stride >= size + pad
+    return _Windows(size, kernel, stride, pad, is_ceil, found - is_dropped, is_dropped)
 
 
 def _pyramid_windows(scope: Scope, size: int, bins: int) -> _Windows:
@@ -219,16 +223,43 @@ def _pyramid_windows(scope: Scope, size: int, bins: int) -> _Windows:
     return _fit(scope, size, kernel, kernel, pad, True, True)
 
 
-def _attributes(windows: list[_Windows]) -> dict[str, Any]:
+def _attributes(windows: list[_Windows], *, explicit: bool) -> dict[str, Any]:
+    """Return ONNX's attributes.
+
+    Args:
+        windows: Along each axis.
+        explicit: Whether to write out how far the last windows reach, instead of rounding up.
+    """
     found: dict[str, Any] = {"kernel_shape": [axis.kernel for axis in windows]}
     if any(axis.stride != 1 for axis in windows):
         found["strides"] = [axis.stride for axis in windows]
-    if any(axis.pad for axis in windows):
-        pads = [axis.pad for axis in windows]
-        found["pads"] = pads + pads
-    if any(axis.overhangs for axis in windows):
+    before = [axis.pad for axis in windows]
+    behind = [max(0, axis.behind) for axis in windows] if explicit else before
+    if any(before) or any(behind):
+        found["pads"] = before + behind
+    if any(axis.overhangs for axis in windows) and not explicit:
         found["ceil_mode"] = 1
     return found
+
+
+def _needs_explicit(scope: Scope, windows: list[_Windows]) -> bool:
+    """Return whether rounding up would count a window that Caffe drops.
+
+    It would by the shape inference of opsets before 22. It matters only where another axis has
+    to be rounded up.
+    """
+    rounds_up = any(axis.overhangs for axis in windows)
+    return rounds_up and any(axis.dropped for axis in windows) and scope.opset < 22
+
+
+def _divisors(windows: list[_Windows]) -> Array:
+    """Return by how much more than the window's part in image and padding is counted."""
+    ratios = []
+    for axis in windows:
+        starts = np.arange(axis.found or 0) * axis.stride - axis.pad
+        ends = np.minimum(starts + axis.kernel, (axis.size or 0) + axis.pad)
+        ratios.append(axis.kernel / (ends - starts))
+    return np.outer(*ratios).astype(np.float32)
 
 
 def _dims(scope: Scope, bottom: Tensor, windows: list[_Windows]) -> Dims:

@@ -22,14 +22,12 @@ def flatten(scope: Scope) -> Tensor:
     param = scope.param("flatten_param")
     if bottom.rank == 0:
         raise scope.refuse("its bottom has no axes", "mend the .prototxt")
-    start = scope.axis(param.integer("axis", 1), bottom.rank, end=True)
+    start = scope.axis(param.integer("axis", 1), bottom.rank)
     end = scope.axis(param.integer("end_axis", -1), bottom.rank)
-    if start == bottom.rank:
-        dims: Dims = (*bottom.dims, 1)
-    else:
-        joined = count(bottom.dims[start : end + 1]) if end >= start else 1
-        dims = (*bottom.dims[:start], joined, *bottom.dims[max(end + 1, start) :])
-    return _reshaped(scope, bottom, dims)
+    if end < start:
+        raise scope.refuse(f"its end_axis {end} is before its axis {start}", "mend flatten_param")
+    joined = count(bottom.dims[start : end + 1])
+    return _reshaped(scope, bottom, (*bottom.dims[:start], joined, *bottom.dims[end + 1 :]))
 
 
 def reshape(scope: Scope) -> Tensor:
