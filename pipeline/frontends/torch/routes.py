@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
@@ -23,6 +24,7 @@ from onnxsmith.storage.save import large_initializers, save_model
 _EXTERNAL_BYTES = 512 * 1024**2
 # Start of each weight in that file: a common page size, so that runtimes can map it.
 _ALIGNMENT = 4096
+_PIECE_BYTES = 4 * 1024**2
 # What the translations of torch.export start from; older opsets are reached by conversion only.
 _DYNAMO_OLDEST, _LEGACY_NEWEST, _LEGACY_OLDEST = 18, 20, 7
 
@@ -138,11 +140,8 @@ def _move_out(large: list[ir.Value], path: Path) -> None:
             assert tensor is not None  # it was chosen by its tensor
             file.write(b"\0" * (-file.tell() % _ALIGNMENT))
             at = file.tell()
-            raw = getattr(tensor, "raw", None)
-            if isinstance(raw, torch.Tensor):
-                file.write(raw.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-            else:
-                file.write(tensor.tobytes())
+            for piece in _pieces(tensor):
+                file.write(piece)
             shape = ir.Shape(tensor.shape.numpy())
             value.const_value = ir.ExternalTensor(
                 path.name,
@@ -153,6 +152,18 @@ def _move_out(large: list[ir.Value], path: Path) -> None:
                 name=value.name or "",
                 base_dir=path.parent,
             )
+
+
+def _pieces(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
+    """Yield a weight's bytes, little endian; a transposed view is copied some rows at a time."""
+    if tensor.dtype.itemsize < 1:  # packed in ONNX, and not in numpy
+        yield tensor.tobytes()
+        return
+    array = tensor.numpy()
+    rows = max(1, _PIECE_BYTES * len(array) // array.nbytes)  # no weight this large is a scalar
+    for start in range(0, len(array), rows):
+        piece = np.ascontiguousarray(array[start : start + rows])
+        yield piece.reshape(-1).view(np.uint8).data
 
 
 @contextlib.contextmanager
