@@ -18,6 +18,7 @@ FRONTENDS = Table(
         "huggingface": "onnxsmith.pipeline.frontends.huggingface.frontend:HuggingFaceFrontend",
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
         "lightgbm": "onnxsmith.pipeline.frontends.lightgbm.frontend:LightgbmFrontend",
+        "mxnet": "onnxsmith.pipeline.frontends.mxnet.frontend:MxnetFrontend",
         "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",
         "paddle": "onnxsmith.pipeline.frontends.paddle.frontend:PaddleFrontend",
         "sklearn": "onnxsmith.pipeline.frontends.sklearn.frontend:SklearnFrontend",
