@@ -1,0 +1,1 @@
+"""MXNet's operators as ONNX, one family a file."""

@@ -1,0 +1,38 @@
+"""All operators of MXNet that are imported, by name."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from onnxsmith.pipeline.frontends.mxnet.call import Family
+from onnxsmith.pipeline.frontends.mxnet.operators import (
+    activation,
+    arithmetic,
+    convolution,
+    creation,
+    dense,
+    elementwise,
+    joining,
+    loss,
+    normalization,
+    pooling,
+    shape,
+)
+
+_FAMILIES = (
+    activation,
+    arithmetic,
+    convolution,
+    creation,
+    dense,
+    elementwise,
+    joining,
+    loss,
+    normalization,
+    pooling,
+    shape,
+)
+
+OPERATORS: Family = MappingProxyType(
+    {name: operator for family in _FAMILIES for name, operator in family.OPERATORS.items()}
+)
