@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -133,27 +132,22 @@ def _offline() -> Iterator[None]:
 
 @contextlib.contextmanager
 def attention(model: Any, implementation: str) -> Iterator[None]:
-    """Compute attention by ``eager`` or ``sdpa`` for the moment.
+    """Compute attention by ``eager`` or ``sdpa`` for the moment, and experts by gathered weights.
 
-    Written out (``eager``) it gives the smaller graph, the older architectures export only so,
-    and where a mask leaves nothing to attend to, its results are finite.
+    Written out (``eager``) attention gives the smaller graph, the older architectures export only
+    so, and where a mask leaves nothing to attend to, its results are finite. Experts are computed
+    by default with an operator of transformers' own, which ONNX does not have.
     """
     from transformers import PreTrainedModel
 
-    parts = [m.config for m in model.modules() if isinstance(m, PreTrainedModel)]
-    before = [(config, config._attn_implementation_internal) for config in parts]
-    for config in parts:
+    configs = [m.config for m in model.modules() if isinstance(m, PreTrainedModel)]
+    before = [(c, c._attn_implementation_internal, c._experts_implementation) for c in configs]
+    for config, _, experts in before:
         config._attn_implementation_internal = implementation
+        config._experts_implementation_internal = None if experts is None else "batched_mm"
     try:
         yield
     finally:
-        for config, value in before:
+        for config, value, experts in before:
             config._attn_implementation_internal = value
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Run torch without gradients and without the warnings that its own exporter raises."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+            config._experts_implementation_internal = experts

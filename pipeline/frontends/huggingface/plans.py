@@ -33,7 +33,6 @@ from onnxsmith.pipeline.frontends.huggingface.feeds import (
     to_tensors,
     vocabulary,
 )
-from onnxsmith.pipeline.frontends.huggingface.load import quiet
 from onnxsmith.pipeline.frontends.huggingface.wrappers import (
     CrossDecoder,
     CrossEncoder,
@@ -43,6 +42,7 @@ from onnxsmith.pipeline.frontends.huggingface.wrappers import (
     run_decoder,
     tensors_of,
 )
+from onnxsmith.pipeline.frontends.torch.routes import quiet
 from onnxsmith.pipeline.loading import describe
 from onnxsmith.spec import Dim, ValueSpec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,16 +16,18 @@ from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
 from onnxsmith.pipeline.frontends.huggingface.dims import name_dimensions
 from onnxsmith.pipeline.frontends.huggingface.feeds import examples, to_tensors
-from onnxsmith.pipeline.frontends.huggingface.load import attention, quiet
+from onnxsmith.pipeline.frontends.huggingface.load import attention
 from onnxsmith.pipeline.frontends.huggingface.plans import Plan, plan_export
+from onnxsmith.pipeline.frontends.huggingface.proof import prove
 from onnxsmith.pipeline.frontends.torch.inputs import to_numpy
+from onnxsmith.pipeline.frontends.torch.routes import quiet, write_model
 from onnxsmith.pipeline.loading import describe, user_code
 
 # Attention written out first: smaller graphs, and finite where a mask hides everything.
 _RUNGS = ("eager", "sdpa")
 _SPACE = ("height", "width")
-# Beyond this, weights go to a file of their own: embedding would hold them several times.
-_EXTERNAL_BYTES = 512 * 1024**2
+# What the translations of torch.export start from; older opsets are reached by conversion only.
+_OLDEST_OPSET = 18
 
 
 class ModelSource:
@@ -54,13 +57,11 @@ class ModelSource:
         self.implementation = _RUNGS[0]
         with attention(model, self.implementation):
             self.plan = plan_export(model, request, left_out)
+        self.open_space = any(name in self.plan.dims for name in _SPACE)
 
     def export(self, folder: Path) -> Export:
         """Export through torch; see ``Source.export``."""
-        program = self._climb()
-        path = folder / "model.onnx"
-        size = sum(tensor.nbytes for tensor in self.model.state_dict().values())
-        program.save(path, external_data=size > _EXTERNAL_BYTES)
+        path = self._climb(folder)
         details = {
             "route": f"dynamo, {self.implementation} attention",
             "architecture": type(self.model).__name__,
@@ -77,48 +78,55 @@ class ModelSource:
             found = self.plan.module(*tensors)
         return {n: to_numpy(t) for n, t in zip(self.plan.outputs, found, strict=True)}
 
-    def _climb(self) -> Any:
-        """Return the program of the first way of exporting that works.
+    def _climb(self, folder: Path) -> Path:
+        """Write the model in the first way that exports and agrees with the source.
 
         Raises:
-            SmithError: None does.
+            SmithError: None does; the reason of the first.
         """
-        failures: list[BaseException] = []
-        plans = [self.plan]
-        if any(name in self.plan.dims for name in _SPACE):
-            plans.append(self.plan.fixed(_SPACE))
-        for plan in plans:
-            for implementation in _RUNGS:
-                self.plan, self.implementation = plan, implementation
-                try:
-                    return self._program()
-                except Exception as error:  # noqa: BLE001 - torch.export has no common base
-                    failures.append(error)
-        cause = failures[0]
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise SmithError(
-            f"torch cannot export {type(self.model).__name__}: {describe(cause)}",
-            "fix a dimension that the model's code binds with --input NAME:DTYPE[D,...]",
-        ) from failures[0]
+        rungs = [(self.plan, name) for name in _RUNGS]
+        if self.open_space:
+            rungs.insert(1, (self.plan.fixed(_SPACE), _RUNGS[0]))
+        failures: list[SmithError] = []
+        for number, (plan, implementation) in enumerate(rungs):
+            self.plan, self.implementation = plan, implementation
+            place = folder / f"route-{number}"
+            place.mkdir()
+            try:
+                path = self._write(place)
+                prove(path, plan, self.reference, self.request.seed)
+            except SmithError as error:
+                failures.append(error)
+                shutil.rmtree(place)  # weights may be large
+                continue
+            return path
+        raise failures[0]
 
-    def _program(self) -> Any:
+    def _write(self, folder: Path) -> Path:
         arrays = examples(self.plan.feeds, self.plan.sizes, self.request.seed)
-        tensors = to_tensors(arrays)
-        with self._running():
-            program: Any = torch.onnx.export(
-                self.plan.module,
-                tensors,
-                input_names=list(arrays),
-                output_names=list(self.plan.outputs),
-                dynamic_shapes=_open(self.plan),
-                opset_version=self.request.opset,
-                dynamo=True,
-                verbose=False,
-            )
         shapes = {feed.spec.name: feed.spec.shape or () for feed in self.plan.feeds}
-        name_dimensions(program.model, shapes, self.plan.shapes)
-        return program
+        try:
+            with self._running():
+                program: Any = torch.onnx.export(
+                    self.plan.module,
+                    to_tensors(arrays),
+                    input_names=list(arrays),
+                    output_names=list(self.plan.outputs),
+                    dynamic_shapes=_open(self.plan),
+                    opset_version=max(self.request.opset, _OLDEST_OPSET),
+                    dynamo=True,
+                    verbose=False,
+                )
+            name_dimensions(program.model, shapes, self.plan.shapes)
+        except Exception as error:  # torch.export has no common base
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise SmithError(
+                f"torch cannot export {type(self.model).__name__}: {describe(cause)}",
+                "fix a dimension that the model's code binds with --input NAME:DTYPE[D,...]",
+            ) from error
+        return write_model(program.model, tuple(arrays), folder)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -126,10 +134,17 @@ class ModelSource:
             yield
 
     def _warnings(self) -> tuple[str, ...]:
-        return tuple(
+        warnings = [
             f"output {name!r} is left out: the folder has no weights for it"
             for name in self.left_out
-        )
+        ]
+        if self.open_space and not any(name in self.plan.dims for name in _SPACE):
+            height, width = (self.plan.sizes[name] for name in _SPACE)
+            warnings.append(
+                f"images are {height} high and {width} wide: torch exports the model at one size "
+                "only; --dim height=H and --dim width=W choose another"
+            )
+        return tuple(warnings)
 
 
 def _open(plan: Plan) -> tuple[Any, ...]:
