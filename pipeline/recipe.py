@@ -26,10 +26,17 @@ class SourceRecipe(_Part):
     path: str = Field(description="A file, a folder or package.module:callable.")
     framework: str | None = Field(None, description="The frontend; found out where omitted.")
     weights: str | None = Field(None, description="A second file with the weights.")
+    part: str | None = Field(None, description="Which model, where the source holds several.")
     inputs: tuple[str, ...] = Field((), description="NAME:DTYPE[D,D,...], one an input.")
     dims: dict[str, int] = Field({}, description="Sizes of symbolic dimensions in examples.")
     opset: int | None = Field(None, description="The ai.onnx opset; the target's where omitted.")
     rename: dict[str, str] = Field({}, description="New names of inputs and outputs.")
+    preprocess: tuple[str, ...] = Field(
+        (), description="[INPUT?]KEY=VALUE&..., built into the graph, one an input."
+    )
+    reference: str | None = Field(None, description="Recorded inputs and outputs to compare with.")
+    domains: tuple[str, ...] = Field((), description="Custom operator domains to let in.")
+    repair: bool = Field(False, description="Mend an invalid ONNX graph.")
     verify: bool = Field(True, description="Compare with the source's own outputs.")
 
 

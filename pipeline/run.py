@@ -39,7 +39,12 @@ class RunResult:
 
 
 def run_recipe(
-    recipe: Recipe, out: Path, *, resume: bool = False, progress: Progress | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    trust: bool = False,
+    progress: Progress | None = None,
 ) -> RunResult:
     """Run all stages of ``recipe`` and write model and report into ``out``.
 
@@ -51,6 +56,8 @@ def run_recipe(
         recipe: What to do.
         out: The run's folder.
         resume: Take over finished stages that are in ``out`` already.
+        trust: Whether sources that run code when they are loaded may be loaded. A recipe cannot
+            say so itself: it may come from somebody else.
         progress: Is told of each stage.
 
     Raises:
@@ -67,7 +74,7 @@ def run_recipe(
         began = time.perf_counter()
         cached = (folder / _RECORD).is_file()
         if not cached:
-            _run_stage(stage, recipe, folder, models)
+            _run_stage(stage, recipe, folder, models, trust=trust)
         part = Report.load(folder / _RECORD)
         seconds = time.perf_counter() - began
         if cached:
@@ -93,12 +100,14 @@ def _prepare(out: Path, stages_folder: Path, *, resume: bool) -> None:
         raise write_error(out, error) from error
 
 
-def _run_stage(stage: StagePlan, recipe: Recipe, folder: Path, models: dict[str, Path]) -> None:
+def _run_stage(
+    stage: StagePlan, recipe: Recipe, folder: Path, models: dict[str, Path], *, trust: bool
+) -> None:
     partial = folder.parent / f".{folder.name}.tmp"
     try:
         partial.mkdir()
         began = time.perf_counter()
-        report = stage.function(StageContext(recipe, partial, dict(models)))
+        report = stage.function(StageContext(recipe, partial, dict(models), trust))
         seconds = time.perf_counter() - began
         report = replace(report, stages=tuple(replace(s, seconds=seconds) for s in report.stages))
         write_text(partial / _RECORD, json.dumps(report.to_json(), allow_nan=False))
@@ -106,7 +115,8 @@ def _run_stage(stage: StagePlan, recipe: Recipe, folder: Path, models: dict[str,
     except OSError as error:
         raise write_error(folder, error) from error
     except SmithError as error:
-        raise type(error)(f"stage {stage.name}: {error.message}", error.hint) from error
+        message = f"stage {stage.name}: {error.message}"
+        raise type(error)(message, error.hint, error.output) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

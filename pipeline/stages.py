@@ -35,11 +35,13 @@ class StageContext:
         recipe: The whole recipe.
         folder: Where the stage writes; it becomes visible only when the stage is done.
         models: The models of earlier stages, by the stage's name, in order.
+        trust: Whether sources that run code when they are loaded may be loaded.
     """
 
     recipe: Recipe
     folder: Path
     models: Mapping[str, Path]
+    trust: bool = False
 
     def latest(self) -> Artifact:
         """Return the model of the last stage that made one."""
@@ -99,12 +101,18 @@ def _convert(context: StageContext) -> Report:
         source.path,
         framework=source.framework,
         weights=source.weights,
+        part=source.part,
         inputs=tuple(ValueSpec.parse(text) for text in source.inputs),
         dims=source.dims,
         opset=source.opset,
         target=find_target(recipe.target),
+        reference=source.reference,
         rename=source.rename,
+        preprocess=source.preprocess,
+        domains=source.domains,
+        repair=source.repair,
         verify=source.verify,
+        trust=context.trust,
         seed=recipe.seed,
     )
     size = _save(result.artifact, context.folder)

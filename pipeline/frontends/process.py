@@ -29,17 +29,7 @@ _MAX_LOG_BYTES = 1 << 30  # a loop that prints must not fill the disk
 
 
 class WorkerError(SmithError):
-    """A source failed in its worker.
-
-    Args:
-        message: One line: what went wrong.
-        hint: One line: how to mend it.
-        output: The last lines that the worker printed; empty where they would not help.
-    """
-
-    def __init__(self, message: str, hint: str = "", output: str = "") -> None:
-        super().__init__(message, hint)
-        self.output = output
+    """A source failed in its worker; ``output`` is what the worker printed last."""
 
 
 class WorkerLostError(WorkerError):

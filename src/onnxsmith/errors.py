@@ -11,15 +11,18 @@ class SmithError(Exception):
     Args:
         message: One line: what is wrong.
         hint: One line: how to mend it.
+        output: The last lines that another program printed before it failed; empty where they
+            would not help.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", output: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.output = output
 
-    def __reduce__(self) -> tuple[type["SmithError"], tuple[str, str]]:
-        return type(self), (self.message, self.hint)
+    def __reduce__(self) -> tuple[type["SmithError"], tuple[str, str, str]]:
+        return type(self), (self.message, self.hint, self.output)
 
 
 class UsageError(SmithError):

@@ -1,9 +1,13 @@
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import numpy_helper
 
 from onnxsmith.cli.main import run
@@ -59,3 +63,40 @@ def test_the_schema_is_json_and_names_every_part(capsys: pytest.CaptureFixture[s
     schema = json.loads(capsys.readouterr().out)
     assert {"source", "optimize", "quantize", "evaluate", "bench"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+def test_what_a_failing_source_printed_is_shown(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    print('these were its last words')\n"
+        "    raise SystemExit(3)\n"
+    )
+    recipe = {"name": "r", "source": {"path": "broken:build", "inputs": ["x:float32[2,2]"]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(tmp_path)
+    ended = run_cli("run", "recipe.yaml", "--out", "out")
+    assert ended.code == 1
+    assert "  | these were its last words" in ended.err
+    assert "error: stage convert: " in ended.err
+
+
+def test_pickles_need_trust_from_the_command_line(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.linear_model import Ridge
+
+    model = Ridge().fit(np.eye(3), np.arange(3.0))
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
+    recipe = {"name": "r", "source": {"path": "model.pkl"}, "optimize": None, "bench": None}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(tmp_path)
+    refused = run_cli("run", "recipe.yaml", "--out", "out")
+    assert refused.code == 1
+    assert "--trust" in refused.err
+    assert run_cli("run", "recipe.yaml", "--out", "out", "--trust", "--resume").code == 0
+    recipe["source"] = {"path": "model.pkl", "trust": True}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert run_cli("run", "recipe.yaml", "--out", "out2").code == 1

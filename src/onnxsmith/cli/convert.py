@@ -17,7 +17,7 @@ from onnxsmith.cli.options import (
     target_option,
     tolerance_options,
 )
-from onnxsmith.cli.output import errors, print_json, print_line, print_table, print_warning
+from onnxsmith.cli.output import print_json, print_line, print_table, print_warning
 
 if TYPE_CHECKING:
     from onnxsmith.numerics import Tolerance
@@ -116,36 +116,34 @@ def command(
     """
     from onnxsmith.pipeline.frontends.convert import convert
     from onnxsmith.pipeline.frontends.names import parse_renames
-    from onnxsmith.pipeline.frontends.process import Limits, WorkerError
+    from onnxsmith.pipeline.frontends.process import Limits
     from onnxsmith.spec import parse_dims
+    from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
-    try:
-        result = convert(
-            source,
-            framework=framework,
-            weights=weights,
-            part=part,
-            inputs=inputs,
-            dims=parse_dims(dims),
-            opset=opset,
-            target=find_target(target_name),
-            data=data,
-            rename=parse_renames(renames),
-            preprocess=preprocess,
-            reference=reference,
-            repair=repair,
-            domains=domains,
-            verify=not no_verify,
-            tolerance=_tolerance(rtol, atol),
-            trust=trust,
-            seed=seed,
-            limits=Limits(timeout, None if memory is None else int(memory * 2**30)),
-            environments=environments,
-        )
-    except WorkerError as error:
-        _print_output(error.output)
-        raise
+    check_writable(Path(output))
+    result = convert(
+        source,
+        framework=framework,
+        weights=weights,
+        part=part,
+        inputs=inputs,
+        dims=parse_dims(dims),
+        opset=opset,
+        target=find_target(target_name),
+        data=data,
+        rename=parse_renames(renames),
+        preprocess=preprocess,
+        reference=reference,
+        repair=repair,
+        domains=domains,
+        verify=not no_verify,
+        tolerance=_tolerance(rtol, atol),
+        trust=trust,
+        seed=seed,
+        limits=Limits(timeout, None if memory is None else int(memory * 2**30)),
+        environments=environments,
+    )
     result.artifact.save(output)
     for warning in result.warnings:
         print_warning(warning)
@@ -165,15 +163,6 @@ def _tolerance(rtol: float | None, atol: float | None) -> Tolerance | None:
         usual.rtol if rtol is None else rtol,
         usual.atol if atol is None else atol,
     )
-
-
-def _print_output(output: str) -> None:
-    """Show what the worker printed last, without control characters, apart from our own words."""
-    from rich.text import Text
-
-    for line in output.splitlines():
-        shown = "".join(c if c.isprintable() else " " for c in line)
-        errors.print(Text(f"  | {shown}", style="dim"), soft_wrap=True)
 
 
 def _report(result: ConvertResult, output: str, *, as_json: bool) -> None:

@@ -107,7 +107,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; the one place where errors become codes."""
-    from onnxsmith.cli.output import print_error
+    from onnxsmith.cli.output import print_error, print_output
 
     for name in _CHATTY:
         # What matters of it comes back as an error or a warning of ours.
@@ -130,6 +130,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print_error(error.format_message(), f"see '{command} --help'")
         return USAGE
     except SmithError as error:
+        print_output(error.output)
         print_error(error.message, error.hint)
         if isinstance(error, UsageError):
             return USAGE

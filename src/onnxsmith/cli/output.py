@@ -37,6 +37,13 @@ def print_error(message: str, hint: str) -> None:
         errors.print(Text(f"hint: {_one_line(hint)}"), soft_wrap=True)
 
 
+def print_output(output: str) -> None:
+    """Show what another program printed, without control characters, apart from our own words."""
+    for line in output.splitlines():
+        shown = "".join(c if c.isprintable() else " " for c in line)
+        errors.print(Text(f"  | {shown}", style="dim"), soft_wrap=True)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns whose cells are all numbers are aligned to the right."""
     body = [[str(cell) for cell in row] for row in rows]

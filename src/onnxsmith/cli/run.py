@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     help="The run's folder. Default: runs/RECIPE-NUMBER.",
 )
 @click.option("--resume", is_flag=True, help="Go on in a folder that holds an unfinished run.")
+@click.option("--trust", is_flag=True, help="Load sources that run code when they are loaded.")
 @json_option
-def command(recipe_path: Path, out: Path | None, resume: bool, as_json: bool) -> None:
+def command(recipe_path: Path, out: Path | None, resume: bool, trust: bool, as_json: bool) -> None:
     """Run RECIPE.yaml: convert, optimize, quantize, evaluate, measure, report.
 
     Paths and callables in the recipe are found from the recipe's folder.
@@ -37,10 +38,10 @@ def command(recipe_path: Path, out: Path | None, resume: bool, as_json: bool) ->
     recipe = load_recipe(recipe_path)
     folder = (out or _next_folder(recipe_path.stem)).absolute()
     os.chdir(recipe_path.absolute().parent)
-    execute(recipe, folder, resume=resume, as_json=as_json)
+    execute(recipe, folder, resume=resume, trust=trust, as_json=as_json)
 
 
-def execute(recipe: Recipe, out: Path, *, resume: bool, as_json: bool) -> None:
+def execute(recipe: Recipe, out: Path, *, resume: bool, as_json: bool, trust: bool = False) -> None:
     """Run ``recipe`` into ``out`` and say where the report is."""
     from onnxsmith.cli.output import print_json, print_line
     from onnxsmith.pipeline.run import run_recipe
@@ -49,7 +50,7 @@ def execute(recipe: Recipe, out: Path, *, resume: bool, as_json: bool) -> None:
         if not as_json:
             print_line(f"  {stage:<10} {status:<7} {seconds:6.1f} s")
 
-    result = run_recipe(recipe, out, resume=resume, progress=progress)
+    result = run_recipe(recipe, out, resume=resume, trust=trust, progress=progress)
     if as_json:
         print_json(result.report.to_json())
         return
