@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.artifact import Artifact, Step, file_digest
-from onnxsmith.errors import SmithError
+from onnxsmith.errors import RefusedError, SmithError
 from onnxsmith.numerics import Difference, Tolerance
 from onnxsmith.pipeline.data import feeds, open_data
 from onnxsmith.pipeline.frontends.after import Finish, check_opset
@@ -273,19 +273,22 @@ def _parity(
     originals: dict[str, str] = {}
     for old, new in renames:
         originals[new] = originals.pop(old, old)
-    parity = check_parity(
-        source if export.runnable else None,
-        artifact,
-        examples=_renamed(export.examples, renames),
-        originals=originals,
-        given=_given(data, artifact),
-        tolerance=tolerance,
-        dims=request.dims if not export.examples else {},
-        seed=request.seed,
-        rows=export.rows,
-        steps=export.steps,
-    )
-    refuse_mismatch(parity)
+    try:
+        parity = check_parity(
+            source if export.runnable else None,
+            artifact,
+            examples=_renamed(export.examples, renames),
+            originals=originals,
+            given=_given(data, artifact),
+            tolerance=tolerance,
+            dims=request.dims if not export.examples else {},
+            seed=request.seed,
+            rows=export.rows,
+            steps=export.steps,
+        )
+        refuse_mismatch(parity)
+    except RefusedError as error:  # what the frontend warned of may be why
+        raise RefusedError(error.message, error.hint, "\n".join(export.warnings)) from error
     repair_shapes(artifact, parity)
     return parity
 

@@ -56,12 +56,14 @@ class _Worker:
             show = _is_telling(error.__cause__)
             if show:
                 traceback.print_exception(error.__cause__)
+            if error.output:  # the parent shows what was printed last
+                sys.stderr.write(f"{error.output}\n")
             return {
                 "ok": False,
                 "usage": isinstance(error, UsageError),
                 "message": error.message,
                 "hint": error.hint,
-                "show_output": show,
+                "show_output": show or bool(error.output),
             }
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported to the parent
             traceback.print_exc()
