@@ -164,6 +164,8 @@ def _best_of_class(scope: Scope, scores: Tensor, settings: _Settings) -> Tensor:
 
 
 def _suppress(scope: Scope, boxes: Tensor, scores: Tensor, settings: _Settings) -> Tensor:
+    if settings.code != "CENTER_SIZE":
+        boxes = _without_reversed(scope, boxes)
     inputs = [
         boxes,
         scores,
@@ -172,6 +174,15 @@ def _suppress(scope: Scope, boxes: Tensor, scores: Tensor, settings: _Settings) 
         scope.floats([settings.confidence], "confidence"),
     ]
     return scope.op("NonMaxSuppression", inputs, (scope.unknown(), 3), dtype=INT64)
+
+
+def _without_reversed(scope: Scope, boxes: Tensor) -> Tensor:
+    """Give a box whose corners are the wrong way round no area: ONNX would turn them."""
+    half: tuple[Dim, ...] = (*boxes.dims[:2], 2)
+    parts = [boxes, scope.integers([2, 2], "corners_of")]
+    low, high = scope.ops("Split", parts, [half, half], {"axis": 2})
+    high = scope.op("Max", [low, high], half)
+    return scope.op("Concat", [low, high], boxes.dims, {"axis": 2})
 
 
 def _best_of_image(scope: Scope, scores: Tensor, chosen: Tensor, settings: _Settings) -> Tensor:
