@@ -17,7 +17,9 @@ from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.mxnet.params import StoredArray
 
 Dim = int | str | None
-AttributeValue = int | float | str | Sequence[int] | Sequence[float]
+AttributeValue = (
+    int | float | str | ir.TensorProtocol | Sequence[int] | Sequence[float] | Sequence[str]
+)
 Part = int | tuple[ir.Value, int]
 """One entry of a shape that is put together: a size, or the size of a value's axis."""
 

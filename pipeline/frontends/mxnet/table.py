@@ -8,28 +8,38 @@ from onnxsmith.pipeline.frontends.mxnet.call import Family
 from onnxsmith.pipeline.frontends.mxnet.operators import (
     activation,
     arithmetic,
+    attention,
     convolution,
     creation,
     dense,
     elementwise,
+    indexing,
     joining,
     loss,
     normalization,
     pooling,
+    recurrent,
+    reduction,
+    resampling,
     shape,
 )
 
 _FAMILIES = (
     activation,
     arithmetic,
+    attention,
     convolution,
     creation,
     dense,
     elementwise,
+    indexing,
     joining,
     loss,
     normalization,
     pooling,
+    recurrent,
+    reduction,
+    resampling,
     shape,
 )
 
