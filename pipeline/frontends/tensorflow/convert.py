@@ -15,7 +15,11 @@ from tf2onnx.tfonnx import process_tf_graph
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.tensorflow.freeze import Frozen, Weight
-from onnxsmith.pipeline.frontends.tensorflow.mends import fresh_protos, handlers
+from onnxsmith.pipeline.frontends.tensorflow.mends import (
+    counted_names,
+    fresh_protos,
+    handlers,
+)
 from onnxsmith.pipeline.loading import describe
 
 _NEWEST_OPSET = max(OPSET_TO_IR_VERSION)
@@ -59,7 +63,7 @@ def optimized(read: Callable[[], Any]) -> onnx.ModelProto:
     Raises:
         SmithError: Reading fails, or an operator is not supported.
     """
-    with _explained(), fresh_protos(), warnings.catch_warnings():
+    with explained(), fresh_protos(), counted_names(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorFlow and numpy about tf2onnx's ways
         graph = read()
         _refuse_unsupported(graph)
@@ -85,15 +89,16 @@ def _set_operator(graph_def: Any, weights: Iterable[Weight], operator: str) -> N
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Turn what TensorFlow and tf2onnx raise into one line of what and one of how to mend it."""
     try:
         yield
     except SmithError:
         raise
     except Exception as error:  # tf2onnx and TensorFlow have no common base
         raise SmithError(
-            f"tf2onnx cannot convert the model: {describe(error)}",
-            "its messages are shown above; --part and --input can cut the graph there",
+            f"the model cannot be converted: {describe(error)}",
+            "see the messages above; --part and --input can cut a frozen graph before the place",
         ) from error
 
 

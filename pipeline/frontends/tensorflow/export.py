@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxsmith.pipeline.frontends.tensorflow import signature
-from onnxsmith.pipeline.frontends.tensorflow.convert import convert_frozen
+from onnxsmith.pipeline.frontends.tensorflow.convert import convert_frozen, explained
 from onnxsmith.pipeline.frontends.tensorflow.finish import finish, write
 from onnxsmith.pipeline.frontends.tensorflow.freeze import freeze
 from onnxsmith.spec import Dim, ValueSpec
@@ -44,7 +44,8 @@ def export_function(
     names = tuple(input_names or signature.input_names(function))
     results = tuple(output_names or signature.output_names(function, names))
     shown = tuple(specs or signature.input_specs(function, names))
-    frozen = freeze(function)
+    with explained():
+        frozen = freeze(function)
     proto = convert_frozen(frozen, opset)
     model = finish(
         proto,

@@ -7,8 +7,9 @@ TensorFlow one at a time.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,8 @@ def freeze(function: Any) -> Frozen:
     Raises:
         SmithError: It runs Python code or changes variables.
     """
-    data = _LeanData(function, lower_control_flow=False, aggressive_inlining=True)
+    with _no_collections(function.graph):
+        data = _LeanData(function, lower_control_flow=False, aggressive_inlining=True)
     _refuse(data.graph_def)
     graph_def, _ = convert_to_constants._replace_variables_by_constants(data)
     weights = tuple(data.kept.values())
@@ -100,6 +102,21 @@ def freeze(function: Any) -> Frozen:
     tables = _tables(function, graph_def)
     outputs = tuple(tensor.name for tensor in function.outputs)
     return Frozen(graph_def, inputs, outputs, weights, tables)
+
+
+@contextlib.contextmanager
+def _no_collections(graph: Any) -> Iterator[None]:
+    """Hide a graph's collections for the moment.
+
+    Those of TensorFlow 1's models list initializers that are not in the function's graph, and
+    TensorFlow's optimizer looks for them there.
+    """
+    collections = graph._collections
+    graph._collections = {}
+    try:
+        yield
+    finally:
+        graph._collections = collections
 
 
 class _LeanData(convert_to_constants._FunctionConverterDataInEager):  # type: ignore[misc]  # TensorFlow is not typed
@@ -218,26 +235,34 @@ def _refuse(graph_def: Any) -> None:
 
 
 def _tables(function: Any, graph_def: Any) -> dict[bytes, tuple[Any, Any]]:
-    """Make the lookup tables that a function captured nodes of their own, and read them."""
-    handles = {inner.op.name: outer for outer, inner in function.graph.captures}
-    variables = {id(v.handle) for v in function.graph.variables}
+    """Make the lookup tables that a function captured nodes of their own, and read all tables."""
+    captured = {inner.op.name: outer for outer, inner in function.graph.captures}
     nodes = {node.name: node for node in graph_def.node}
     library = [node for f in graph_def.library.function for node in f.node_def]
     found: dict[bytes, tuple[Any, Any]] = {}
     for node in (*graph_def.node, *library):
         if node.op != "LookupTableFindV2":
             continue
-        name = node.input[0].partition(":")[0]
-        handle = handles.get(name)
-        if handle is None or id(handle) in variables or name.encode() in found:
+        place = nodes.get(_node(node.input[0]))
+        while place is not None and place.op == "Identity":
+            place = nodes.get(_node(place.input[0]))
+        if place is None or not (place.name in captured or place.op == "HashTableV2"):
             continue
         keys, values = node.attr["Tin"].type, node.attr["Tout"].type
-        arrays = tf.raw_ops.LookupTableExportV2(table_handle=handle, Tkeys=keys, Tvalues=values)
-        found[name.encode()] = (arrays[0].numpy(), arrays[1].numpy())
-        place = nodes[name]
-        place.op = "HashTableV2"
-        place.attr.clear()
-        place.attr["shared_name"].s = name.encode()
-        place.attr["key_dtype"].type = keys
-        place.attr["value_dtype"].type = values
+        if place.op == "HashTableV2":  # TensorFlow 1: the table belongs to the process, by name
+            name = place.attr["shared_name"].s
+            handle = tf.raw_ops.HashTableV2(key_dtype=keys, value_dtype=values, shared_name=name)
+        else:
+            name, handle = place.name.encode(), captured[place.name]
+            place.op = "HashTableV2"
+            place.attr.clear()
+            place.attr["shared_name"].s = name
+            place.attr["key_dtype"].type, place.attr["value_dtype"].type = keys, values
+        if name not in found:
+            arrays = tf.raw_ops.LookupTableExportV2(table_handle=handle, Tkeys=keys, Tvalues=values)
+            found[name] = (arrays[0].numpy(), arrays[1].numpy())
     return found
+
+
+def _node(reference: str) -> str:
+    return reference.lstrip("^").partition(":")[0]

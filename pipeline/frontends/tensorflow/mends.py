@@ -16,6 +16,7 @@ import onnx
 import tensorflow as tf
 from tensorflow.python.saved_model import load as saved_model_load
 from tf2onnx import graph as tf2onnx_graph
+from tf2onnx import utils as tf2onnx_utils
 
 from onnxsmith.pipeline.frontends.tensorflow.audio import audio_spectrogram, mfcc
 
@@ -68,6 +69,20 @@ def fresh_protos() -> Iterator[None]:
         yield
     finally:
         node_type.update_proto = original
+
+
+@contextlib.contextmanager
+def counted_names() -> Iterator[None]:
+    """Let tf2onnx count the names that it makes up from one, for each model anew.
+
+    It counts on from model to model, so that a second export of the same model has other bytes.
+    """
+    before = tf2onnx_utils.INTERNAL_NAME
+    tf2onnx_utils.INTERNAL_NAME = 1
+    try:
+        yield
+    finally:
+        tf2onnx_utils.INTERNAL_NAME = before
 
 
 @contextlib.contextmanager
