@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnxsmith.artifact import file_digest
 from onnxsmith.errors import SmithError
 
 CONFIG = "config.json"
@@ -30,12 +31,22 @@ class ModelFolder:
     Attributes:
         path: The folder.
         config: What ``config.json`` says.
-        safe: Whether the weights are safetensors, not a pickle.
+        weights: The files of weights, in order.
     """
 
     path: Path
     config: Mapping[str, Any]
-    safe: bool
+    weights: tuple[Path, ...]
+
+    @property
+    def safe(self) -> bool:
+        """Whether the weights are safetensors, not a pickle."""
+        return self.weights[0].suffix == ".safetensors"
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of the configuration and of each file of weights."""
+        files = (self.path / CONFIG, *self.weights)
+        return {file.name: file_digest(file) for file in files}
 
     @property
     def architecture(self) -> str:
@@ -80,7 +91,7 @@ def open_folder(source: str) -> ModelFolder:
         )
     config = read_json(path / CONFIG)
     _check_config(config, path)
-    return ModelFolder(path, config, _check_weights(path))
+    return ModelFolder(path, config, _find_weights(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -118,17 +129,16 @@ def _check_config(config: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _check_weights(path: Path) -> bool:
+def _find_weights(path: Path) -> tuple[Path, ...]:
     if (path / "adapter_config.json").is_file():
         raise SmithError(
             f"{path} holds an adapter of another model", "merge the two and save the result"
         )
-    for (single, index), safe in ((_SAFE, True), (_PICKLED, False)):
+    for single, index in (_SAFE, _PICKLED):
         if (path / single).is_file():
-            return safe
+            return (path / single,)
         if (path / index).is_file():
-            _check_index(path / index)
-            return safe
+            return _shards(path / index, Path(single).suffix)
     foreign = next((name for name in _FOREIGN if (path / name).is_file()), None)
     if foreign is not None:
         raise SmithError(
@@ -137,8 +147,8 @@ def _check_weights(path: Path) -> bool:
     raise SmithError(f"{path} holds no weights", f"it needs {_SAFE[0]}, or {_SAFE[1]} and shards")
 
 
-def _check_index(path: Path) -> None:
-    """Check that every shard is a file of the folder itself.
+def _shards(path: Path, suffix: str) -> tuple[Path, ...]:
+    """Return the shards that an index names, each a file of the folder itself.
 
     Raises:
         SmithError: The index is damaged, names a file elsewhere, or one that is missing.
@@ -146,11 +156,13 @@ def _check_index(path: Path) -> None:
     shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise SmithError(f"{path} names no shards", "write the folder again")
-    for shard in sorted({str(name) for name in shards.values()}):
+    names = sorted({str(name) for name in shards.values()})
+    for shard in names:
         if Path(shard).name != shard or "\\" in shard or shard in (".", ".."):
             raise SmithError(
                 f"{path} names a file outside its folder: {shard!r}",
                 "do not use this folder, or correct the index",
             )
-        if not shard.endswith((".safetensors", ".bin")) or not (path.parent / shard).is_file():
+        if not shard.endswith(suffix) or not (path.parent / shard).is_file():
             raise SmithError(f"the shard {shard!r} of {path} is missing", "copy all shards")
+    return tuple(path.parent / shard for shard in names)

@@ -55,7 +55,7 @@ class HuggingFaceFrontend:
         from onnxsmith.pipeline.frontends.huggingface.source import ModelSource
 
         model, unused = load_model(folder, request.trust)
-        return ModelSource(model, request, describe_folder(folder), unused)
+        return ModelSource(model, request, describe_folder(folder), unused, folder.digests())
 
     def adopt(self, value: object, request: ConvertRequest) -> Source:
         """Take a live model, in its own element type; it is put into evaluation mode.

@@ -18,6 +18,8 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model",
     "sentencepiece.bpe.model", "source.spm", "target.spm",
 )  # fmt: skip
+# Where its author had the tokenizer: paths do not belong into a model.
+_PLACES = ("name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file")
 # Larger texts are left out and named: a vocabulary belongs beside the model, not into it.
 MAX_TEXT = 64 * 1024
 
@@ -71,7 +73,11 @@ def _tokenizer(path: Path) -> dict[str, Any]:
     if whole in files and whole.stat().st_size <= MAX_TEXT:
         found["tokenizer.json"] = read_json(whole)
     # Among the settings, tables of added tokens and chat templates may be large.
-    found["config"] = {k: v for k, v in found["config"].items() if len(_json(v)) <= MAX_TEXT // 4}
+    found["config"] = {
+        name: value
+        for name, value in found["config"].items()
+        if len(_json(value)) <= MAX_TEXT // 4 and name not in _PLACES
+    }
     return {name: value for name, value in found.items() if value}
 
 

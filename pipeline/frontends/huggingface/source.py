@@ -38,6 +38,7 @@ class ModelSource:
         request: The part, inputs and sizes asked for.
         metadata: What the ONNX file will say about tokenizer, preprocessing and labels.
         left_out: Outputs that have no weights.
+        digests: Of the files that the model came from.
 
     Raises:
         SmithError: The model is of a kind that is not covered; see ``plan_export``.
@@ -49,11 +50,13 @@ class ModelSource:
         request: ConvertRequest,
         metadata: Mapping[str, str],
         left_out: tuple[str, ...] = (),
+        digests: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
         self.request = request
         self.metadata = dict(metadata)
         self.left_out = left_out
+        self.digests = dict(digests or {})
         self.implementation = _RUNGS[0]
         with attention(model, self.implementation):
             self.plan = plan_export(model, request, left_out)
@@ -62,11 +65,13 @@ class ModelSource:
     def export(self, folder: Path) -> Export:
         """Export through torch; see ``Source.export``."""
         path = self._climb(folder)
-        details = {
+        details: dict[str, Any] = {
             "route": f"dynamo, {self.implementation} attention",
             "architecture": type(self.model).__name__,
             "versions": {name: version(name) for name in ("transformers", "torch", "onnxscript")},
         }
+        if self.digests:
+            details["digests"] = self.digests
         feeds = examples(self.plan.feeds, self.plan.sizes, self.request.seed)
         return Export(path, feeds, details, self._warnings(), metadata=self.metadata)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,8 +106,9 @@ def test_a_huge_configuration_is_not_read(make: Make) -> None:
 def test_an_index_names_shards_of_its_own_folder_only(
     make: Make, index: str, name: str, message: str
 ) -> None:
-    shards = json.dumps({"weight_map": {"a": "part-1.safetensors", "b": name}})
-    folder = make(None, {f"{index}.index.json": shards, "part-1.safetensors": ""})
+    first = f"part-1{Path(index).suffix}"
+    shards = json.dumps({"weight_map": {"a": first, "b": name}})
+    folder = make(None, {f"{index}.index.json": shards, first: ""})
     with pytest.raises(SmithError, match=message):
         open_folder(str(folder))
 
@@ -122,6 +124,16 @@ def test_safetensors_are_preferred_to_pickles(make: Make) -> None:
     assert not open_folder(str(pickled)).safe
     both = make(None, {"model.safetensors": ""})
     assert open_folder(str(both)).safe
+
+
+def test_shards_are_found_and_named_by_their_digests(make: Make) -> None:
+    shards = json.dumps({"weight_map": {"a": "2.safetensors", "b": "1.safetensors"}})
+    files = {"model.safetensors.index.json": shards, "1.safetensors": "x", "2.safetensors": ""}
+    folder = open_folder(str(make(None, files)))
+    assert [file.name for file in folder.weights] == ["1.safetensors", "2.safetensors"]
+    digests = folder.digests()
+    assert list(digests) == ["config.json", "1.safetensors", "2.safetensors"]
+    assert digests["1.safetensors"] == hashlib.sha256(b"x").hexdigest()
 
 
 def test_separate_weights_are_a_usage_error(make: Make) -> None:

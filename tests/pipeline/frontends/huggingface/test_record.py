@@ -16,7 +16,7 @@ from onnxsmith.pipeline.frontends.huggingface.record import (
 
 
 def record(folder: Path, config: dict[str, Any] | None = None) -> dict[str, Any]:
-    texts = describe_folder(ModelFolder(folder, config or {}, safe=True))
+    texts = describe_folder(ModelFolder(folder, config or {}, ()))
     return {name.removeprefix("onnxsmith."): json.loads(text) for name, text in texts.items()}
 
 
@@ -27,7 +27,9 @@ def test_an_empty_folder_says_nothing(tmp_path: Path) -> None:
 def test_a_small_tokenizer_travels_whole(tmp_path: Path) -> None:
     text = json.dumps({"model": {"vocab": {"a": 0}}})
     (tmp_path / "tokenizer.json").write_text(text)
-    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"model_max_length": 512, "name_or_path": "/home/me"}'
+    )
     (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}')
     tokenizer = record(tmp_path)["tokenizer"]
     assert tokenizer["tokenizer.json"] == json.loads(text)
