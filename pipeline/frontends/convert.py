@@ -244,8 +244,9 @@ def _source_step(
 ) -> Step:
     path = Path(request.source)
     is_file = not live and path.is_file()
+    is_path = not live and path.exists()
     options: dict[str, Any] = {
-        "source": path.name if is_file else request.source,
+        "source": path.absolute().name if is_path else request.source,
         "inputs": [str(spec) for spec in request.inputs],
         "dims": dict(request.dims),
         "opset": request.opset,
