@@ -1,0 +1,1 @@
+"""LightGBM comes in: boosters, its scikit-learn classes and model files."""

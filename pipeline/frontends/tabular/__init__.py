@@ -1,0 +1,1 @@
+"""What scikit-learn, XGBoost, LightGBM and CatBoost share: forests, tables of rows, matching."""

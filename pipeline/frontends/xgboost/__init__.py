@@ -1,0 +1,1 @@
+"""XGBoost comes in: boosters, its scikit-learn classes and model files."""
