@@ -84,7 +84,11 @@ class Inputs:
 
 
 def from_specs(
-    parameters: Sequence[str], specs: tuple[ValueSpec, ...], dims: Mapping[str, int], seed: int
+    parameters: Sequence[str],
+    specs: tuple[ValueSpec, ...],
+    dims: Mapping[str, int],
+    seed: int,
+    keyword_only: frozenset[str] = frozenset(),
 ) -> Inputs:
     """Make random example tensors for the inputs asked for.
 
@@ -95,6 +99,7 @@ def from_specs(
         specs: The inputs.
         dims: Sizes of symbolic dimensions in the example.
         seed: Seed of the values.
+        keyword_only: Those of the parameters that bind by name alone.
 
     Raises:
         UsageError: An element type is unknown to torch or complex, a dimension has no name and no
@@ -105,7 +110,8 @@ def from_specs(
     tensors = tuple(_random(spec, dims, specs, generator) for spec in specs)
     names = tuple(spec.name for spec in specs)
     by_name = all(name in parameters for name in names)
-    if not by_name or names == tuple(parameters[: len(names)]):
+    in_order = names == tuple(parameters[: len(names)]) and keyword_only.isdisjoint(names)
+    if not by_name or in_order:
         return Inputs(names, tensors, (None,) * len(names), specs)
     return Inputs(names, tensors, names, specs)
 
@@ -154,6 +160,12 @@ def parameters_of(module: torch.nn.Module) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     signature = inspect.signature(module.forward)
     return [name for name, p in signature.parameters.items() if p.kind in kinds]
+
+
+def keyword_only_of(module: torch.nn.Module) -> frozenset[str]:
+    """Return the names of the parameters of ``forward`` that bind by name alone."""
+    parameters = inspect.signature(module.forward).parameters.items()
+    return frozenset(n for n, p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -16,6 +16,7 @@ from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
 from onnxsmith.pipeline.frontends.torch.inputs import (
     from_examples,
     from_specs,
+    keyword_only_of,
     parameters_of,
     to_numpy,
     to_torch,
@@ -51,7 +52,9 @@ class ModuleSource:
         _check_place(module)
         parameters = parameters_of(module)
         if request.inputs:
-            self.inputs = from_specs(parameters, request.inputs, request.dims, request.seed)
+            self.inputs = from_specs(
+                parameters, request.inputs, request.dims, request.seed, keyword_only_of(module)
+            )
         elif examples is not None:
             self.inputs = from_examples(parameters, examples)
         else:
