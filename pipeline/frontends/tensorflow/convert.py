@@ -32,7 +32,7 @@ def convert_frozen(frozen: Frozen, opset: int) -> onnx.ModelProto:
         SmithError: An operator has no counterpart in ONNX: it is named.
     """
     inputs = [*frozen.inputs, *(weight.tensor for weight in frozen.weights)]
-    outputs = list(frozen.outputs)
+    outputs = list(dict.fromkeys(frozen.outputs))
 
     def read() -> Any:
         with tf.Graph().as_default(), tf.device("/cpu:0"):

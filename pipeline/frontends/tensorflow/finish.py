@@ -23,7 +23,7 @@ def finish(
     proto: onnx.ModelProto,
     weights: Sequence[Weight],
     inputs: Mapping[str, ValueSpec],
-    outputs: Mapping[str, str],
+    outputs: Sequence[tuple[str, str]],
     observed: Sequence[Sequence[Dim]] | None = None,
 ) -> ir.Model:
     """Return the model with its weights in place, and with the source's names.
@@ -32,7 +32,7 @@ def finish(
         proto: What tf2onnx wrote.
         weights: What stands in it as inputs.
         inputs: Tensor name to the wanted name and shape.
-        outputs: Tensor name to the wanted name.
+        outputs: The outputs' tensor names and wanted names; a tensor may stand twice.
         observed: The outputs' shapes, whose names stand where none can be inferred.
     """
     model = ir.serde.deserialize_model(proto)
@@ -83,18 +83,21 @@ def lazy(weight: Weight, name: str) -> ir.LazyTensor:
 
 
 def name_values(
-    model: ir.Model, inputs: Mapping[str, ValueSpec], outputs: Mapping[str, str]
+    model: ir.Model, inputs: Mapping[str, ValueSpec], outputs: Sequence[tuple[str, str]]
 ) -> None:
     """Give inputs and outputs their names; whatever else has such a name makes room."""
+    made = {value.name: value for value in model.graph.outputs}
+    model.graph.outputs[:] = [made[tensor] for tensor, _ in outputs]
     _part_outputs(model)
-    wanted = {spec.name for spec in inputs.values()} | set(outputs.values())
+    names = [name for _, name in outputs]
+    wanted = {spec.name for spec in inputs.values()} | set(names)
     ends = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
     taken = {value.name for value in _values(model)} | wanted
     for value in list(_values(model)):
         if value.name in wanted and id(value) not in ends:
             value.name = _free(f"{value.name}_inner", taken)
     renames = [(v, inputs[v.name or ""].name) for v in model.graph.inputs]
-    renames += [(v, outputs[v.name or ""]) for v in model.graph.outputs]
+    renames += zip(model.graph.outputs, names, strict=True)
     for number, (value, _) in enumerate(renames):  # one's old name may be another's new one
         value.name = f"onnxsmith_end_{number}"
     for value, name in renames:

@@ -16,7 +16,8 @@ from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
 from onnxsmith.pipeline.frontends.sizes import example_shape
 from onnxsmith.pipeline.frontends.tensorflow import signature
 from onnxsmith.pipeline.frontends.tensorflow.dims import open_dims
-from onnxsmith.pipeline.frontends.tensorflow.export import export_function
+from onnxsmith.pipeline.frontends.tensorflow.export import export_frozen, frozen_function
+from onnxsmith.pipeline.frontends.tensorflow.freeze import Frozen
 from onnxsmith.pipeline.loading import user_code
 from onnxsmith.spec import ValueSpec
 
@@ -64,6 +65,7 @@ class FunctionSource:
                     f"give it: --input {spec.name}:{spec.dtype}[batch,...]",
                 )
         self.function = specialize(loaded.function, specs, request.inputs)
+        self.frozen = frozen_function(self.function)  # refuses Python code before it could run
         self.loaded = loaded
         self.opset = request.opset
         self.outputs = loaded.outputs or signature.output_names(loaded.function, names)
@@ -72,13 +74,8 @@ class FunctionSource:
 
     def export(self, folder: Path) -> Export:
         """Freeze the function and convert it with tf2onnx; see ``Source.export``."""
-        path = export_function(
-            self.function,
-            folder,
-            opset=self.opset,
-            output_names=self.outputs,
-            specs=self.specs,
-            observed=self.observed,
+        path = export_frozen(
+            self.frozen, folder, self.opset, self.specs, self.outputs, self.observed
         )
         details = {"route": self.loaded.route, "versions": versions()}
         return Export(path, self.examples, details, self.loaded.warnings)
@@ -93,7 +90,7 @@ class FunctionSource:
     def _examples(self, request: ConvertRequest) -> None:
         """Make examples, and see from runs how the outputs' sizes follow from the inputs'."""
         generator = np.random.default_rng(request.seed)
-        texts = table_keys(self.function)
+        texts = table_keys(self.frozen)
 
         def make(specs: Sequence[ValueSpec], sizes: Mapping[str, int]) -> list[np.ndarray]:
             shapes = [example_shape(spec, sizes, tuple(specs)) for spec in specs]
@@ -171,19 +168,14 @@ def random_array(
     return generator.integers(0, high, shape).astype(dtype)
 
 
-def table_keys(function: Any) -> tuple[str, ...]:
+def table_keys(frozen: Frozen) -> tuple[str, ...]:
     """Return some keys of the text tables that a function looks up, as examples."""
-    found: list[str] = []
-    for node in function.graph.get_operations():
-        if node.type != "LookupTableFindV2" or node.inputs[1].dtype != tf.string:
-            continue
-        handles = {inner.name: outer for outer, inner in function.graph.captures}
-        handle = handles.get(node.inputs[0].name)
-        if handle is not None:
-            keys = tf.raw_ops.LookupTableExportV2(
-                table_handle=handle, Tkeys=tf.string, Tvalues=node.outputs[0].dtype
-            )[0]
-            found += [key.decode("utf-8", "replace") for key in keys.numpy()[:16]]
+    found = [
+        key.decode("utf-8", "replace")
+        for keys, _ in frozen.tables.values()
+        if keys.dtype == object
+        for key in keys[:16]
+    ]
     return (*found, "unseen") if found else ()
 
 

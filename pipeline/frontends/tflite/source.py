@@ -76,7 +76,7 @@ class TfliteSource:
             )
         )
         names = {spec.name: spec for spec in self.specs}
-        outputs = {name: name for name in self._outputs()}
+        outputs = [(name, name) for name in self._outputs()]
         path = write(finish(proto, (), names, outputs, self.observed), folder)
         details = {"route": self._route(), "versions": _versions()}
         notes: tuple[str, ...] = ()

@@ -139,6 +139,20 @@ def test_an_input_that_is_an_output_too_gets_a_name_of_its_own(
     assert worst == 0.0
 
 
+def test_one_tensor_can_be_two_outputs(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 4), "x")
+        tf.nn.relu(x, name="y")
+    wrapped = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph.as_graph_def(), name=""), []
+    )
+    function = wrapped.prune("x:0", ["y:0", "y:0"])
+    path = export_function(function, tmp_path, opset=18, output_names=["one", "two"])
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model, full_check=True)
+    assert list(signature(model)) == ["x", "one", "two"]
+
+
 def test_names_asked_for_are_given_whatever_the_graph_calls_its_values(tmp_path: Path) -> None:
     function = traced(
         lambda a, b: (tf.add(a, b, name="first"), a - b),
