@@ -106,6 +106,8 @@ def _ordered(layer: Any, specs: tuple[ValueSpec, ...]) -> tuple[ValueSpec, ...]:
     Raises:
         UsageError: They name an argument and leave out one before it.
     """
+    if not specs:
+        return ()
     arguments = list(inspect.signature(layer.forward).parameters)
     names = [spec.name for spec in specs]
     if not set(names) <= set(arguments):
@@ -122,7 +124,8 @@ def _ordered(layer: Any, specs: tuple[ValueSpec, ...]) -> tuple[ValueSpec, ...]:
 
 def _declares_inputs(layer: Any) -> bool:
     """Return whether ``paddle.jit.to_static(input_spec=...)`` was applied to the layer."""
-    return bool(getattr(layer.forward, "_function_spec", None) and layer.forward.inputs)
+    spec = getattr(layer.forward, "_function_spec", None)
+    return getattr(spec, "_input_spec", None) is not None
 
 
 def _tensors(value: Any) -> list[Any]:

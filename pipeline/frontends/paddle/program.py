@@ -22,6 +22,7 @@ from onnxsmith.pipeline.frontends.paddle.clean import (
 )
 from onnxsmith.pipeline.frontends.paddle.exporter import export_program, versions
 from onnxsmith.pipeline.frontends.paddle.files import Program
+from onnxsmith.pipeline.frontends.paddle.params import check_weights
 from onnxsmith.pipeline.loading import user_code
 
 
@@ -39,6 +40,8 @@ class FileSource:
     def __init__(self, program: Program, request: ConvertRequest) -> None:
         self.request = request
         self.program = program
+        if program.weights is not None:
+            check_weights(program.weights)
         self.predictor = _predictor(program)
         self.inputs = tuple(self.predictor.get_input_names())
         self.outputs = tuple(self.predictor.get_output_names())
