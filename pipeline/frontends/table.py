@@ -15,6 +15,7 @@ FRONTENDS = Table(
     "onnxsmith.frontends",
     {
         "caffe": "onnxsmith.pipeline.frontends.caffe.frontend:CaffeFrontend",
+        "catboost": "onnxsmith.pipeline.frontends.catboost.frontend:CatboostFrontend",
         "huggingface": "onnxsmith.pipeline.frontends.huggingface.frontend:HuggingFaceFrontend",
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
         "lightgbm": "onnxsmith.pipeline.frontends.lightgbm.frontend:LightgbmFrontend",

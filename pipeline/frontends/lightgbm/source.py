@@ -88,4 +88,5 @@ def _outputs(forest: Forest, found: np.ndarray) -> dict[str, np.ndarray]:
         return {VARIABLE: found.reshape(len(found), -1)}
     probabilities = np.stack([1.0 - found, found], axis=1) if found.ndim == 1 else found
     label = forest.labels[probabilities.argmax(axis=1)]
+    label = label.astype(np.int64) if label.dtype.kind == "b" else label
     return {LABEL: label, PROBABILITIES: probabilities}

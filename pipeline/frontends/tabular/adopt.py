@@ -78,9 +78,9 @@ def adopt(value: object, request: ConvertRequest) -> Source:
 
         return booster_source(value, request)
     if library == "catboost":
-        from onnxsmith.pipeline.frontends.catboost.source import CatBoostSource
+        from onnxsmith.pipeline.frontends.catboost.source import model_source
 
-        return CatBoostSource(value, request)
+        return model_source(value, request)
     if library == "sklearn":
         from onnxsmith.pipeline.frontends.sklearn.source import EstimatorSource
 

@@ -11,6 +11,8 @@ from onnxsmith.spec import ValueSpec
 
 # ai.onnx.ml 3 is read by every runtime of recent years; 5 replaces the tree operators.
 ML_OPSET = 3
+# Of opset 21; the finish after an import takes the one that the opset needs.
+_IR_VERSION = 10
 LABEL, PROBABILITIES, VARIABLE = "label", "probabilities", "variable"
 
 
@@ -49,5 +51,7 @@ def forest_model(forest: Forest, spec: ValueSpec, opset: int) -> onnx.ModelProto
         [helper.make_tensor_value_info(*output) for output in outputs],
     )
     imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
-    return helper.make_model(graph, opset_imports=imports, producer_name="onnxsmith")
+    return helper.make_model(
+        graph, opset_imports=imports, producer_name="onnxsmith", ir_version=_IR_VERSION
+    )
 

@@ -16,6 +16,8 @@ from onnxsmith.spec import ValueSpec
 # Two rows would visit two leaves of a tree: rows cost little.
 ROWS = 128
 _MISSING_SHARE = 0.1
+# LightGBM takes values of at most 1e-35 for 0, and its thresholds beside 0 stand there.
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def forest_columns(forest: Forest) -> dict[int, Column]:
             if node.void is not None:
                 found.add(node.void)
     return {
-        feature: Column(np.array(sorted(values), np.float64), feature in categories)
+        feature: Column(
+            np.array(sorted(v if abs(v) > _TINY else 0.0 for v in values)), feature in categories
+        )
         for feature, values in marks.items()
     }
 

@@ -77,16 +77,16 @@ def read_booster(
         _tree(tree, model["tree_info"][i], 1.0 if drops is None else drops[i], void)
         for i, tree in enumerate(model["trees"][:count])
     ]
+    if labels is not None and int(learner["learner_model_param"].get("num_target", 1)) > 1:
+        raise SmithError(
+            "XGBoost's classifiers of several targets are not converted",
+            "train one classifier a target, with scikit-learn's MultiOutputClassifier",
+        )
     if labels is None and objective in _CLASSIFIERS:
         classes = int(learner["learner_model_param"]["num_class"])
         labels = np.arange(max(classes, 2))
     link = _LINKS[objective]
     return Forest(trees, _base(learner["learner_model_param"], link), link, labels)
-
-
-def is_classifier(forest: Forest) -> bool:
-    """Return whether labels come out."""
-    return forest.labels is not None
 
 
 def _base(params: dict[str, Any], link: Link) -> tuple[float, ...]:
@@ -96,8 +96,15 @@ def _base(params: dict[str, Any], link: Link) -> tuple[float, ...]:
     targets = max(int(params["num_class"]), int(params.get("num_target", 1)), 1)
     scores = scores * targets if len(scores) == 1 else scores
     if link == "sigmoid":
-        return tuple(math.log(s / (1.0 - s)) for s in scores)
-    return tuple(math.log(s) for s in scores) if link == "exp" else tuple(scores)
+        return tuple(_logit(score) for score in scores)
+    return tuple(math.log(score) for score in scores) if link == "exp" else tuple(scores)
+
+
+def _logit(score: float) -> float:
+    """Return the margin of a probability as XGBoost does, in float32 and off 0 and 1."""
+    one, edge = np.float32(1.0), np.float32(1e-6)
+    share = np.clip(np.float32(score), edge, one - edge)
+    return float(-np.log(one / share - one))
 
 
 def _tree(tree: dict[str, Any], target: int, weight: float, void: float | None) -> list[Any]:

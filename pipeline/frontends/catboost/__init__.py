@@ -1,0 +1,1 @@
+"""CatBoost comes in: models and ``.cbm`` files, through its own ONNX export."""
