@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onnxsmith.pipeline.frontends.batch import BatchOutcome
 
 _FLAG = "--batch"
+_CONTEXT = "onnxsmith.batch"
 
 
 class ConvertCommand(click.Command):
@@ -31,9 +32,17 @@ class ConvertCommand(click.Command):
         asked = any(arg == _FLAG or arg.startswith(f"{_FLAG}=") for arg in args)
         if asked and not {"-h", "--help"} & set(args):
             _check_options(args)
-            with batch_command.make_context(ctx.info_name, args, parent=ctx.parent) as inner:
-                ctx.exit(batch_command.invoke(inner))
+            ctx.meta[_CONTEXT] = batch_command.make_context(ctx.info_name, args, parent=ctx.parent)
+            return []
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the conversion, or the list of them."""
+        context = ctx.meta.get(_CONTEXT)
+        if context is None:
+            return super().invoke(ctx)
+        with context:
+            return batch_command.invoke(context)
 
 
 def _options(*, alone: bool) -> list[click.Parameter]:
