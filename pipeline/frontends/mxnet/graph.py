@@ -23,6 +23,7 @@ AttributeValue = (
 Part = int | tuple[ir.Value, int]
 """One entry of a shape that is put together: a size, or the size of a value's axis."""
 
+_SLIDING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 # Constants up to this many elements are shown to the inference: shapes, axes, sizes.
 _INFERENCE_DATA = 64
 
@@ -281,6 +282,17 @@ class Graph:
         for value in node.outputs:
             if value.name in found:
                 _take_type(value, found[value.name])
+                self._check_size(node, value)
+
+    def _check_size(self, node: ir.Node, value: ir.Value) -> None:
+        """Check that something is left: the inference itself goes below zero."""
+        least = 1 if node.op_type in _SLIDING else 0
+        sizes = [dim for dim in value.shape or () if isinstance(dim, int)]
+        if min(sizes, default=1) < least:
+            raise SmithError(
+                f"the node {self.scope[:80]!r} has no output at the given sizes",
+                "give larger sizes with --input",
+            )
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.mxnet.attributes import DTYPES, Attributes
 from onnxsmith.pipeline.frontends.mxnet.call import Call, Operator
-from onnxsmith.pipeline.frontends.mxnet.graph import Graph
+from onnxsmith.pipeline.frontends.mxnet.graph import Graph, dims_of
 from onnxsmith.pipeline.frontends.mxnet.params import StoredArray
 from onnxsmith.pipeline.frontends.mxnet.symbol import Entry, Node, Symbol
 from onnxsmith.pipeline.frontends.mxnet.table import OPERATORS
@@ -242,6 +243,7 @@ class _Importer:
                 wanted = _output_name(node, operator, number, count)
                 if value.name != wanted:  # an identity of another node's output
                     self.graph.rename(value, wanted)
+            _name_sizes(value)
             outputs.append(value)
         return outputs
 
@@ -257,6 +259,19 @@ class _Importer:
         model = ir.Model(graph, ir_version=_IR_VERSION, producer_name="onnxsmith")
         RemoveUnusedNodesPass()(model)
         return model
+
+
+def _name_sizes(output: ir.Value) -> None:
+    """Give the open sizes of an output names of its own."""
+    dims = dims_of(output)
+    word = re.sub(r"\W+", "_", output.name or "").removesuffix("_output").strip("_")
+    names = {2: "height", 3: "width"} if len(dims) == 4 else {}
+    output.shape = ir.Shape(
+        [
+            f"{word}_{names.get(axis, f'dim{axis}')}" if dim is None else dim
+            for axis, dim in enumerate(dims)
+        ]
+    )
 
 
 def _output_name(node: Node, operator: Operator, number: int, count: int) -> str:

@@ -12,15 +12,19 @@ import onnx_ir as ir
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
+from onnxsmith.pipeline.frontends.mxnet.attributes import DTYPES
 from onnxsmith.pipeline.frontends.mxnet.call import SizesNeededError
 from onnxsmith.pipeline.frontends.mxnet.files import find_files
 from onnxsmith.pipeline.frontends.mxnet.importer import Plan, build
 from onnxsmith.pipeline.frontends.mxnet.inputs import find_inputs
 from onnxsmith.pipeline.frontends.mxnet.params import StoredArray, read_params
 from onnxsmith.pipeline.frontends.mxnet.symbol import Symbol, read_symbol
+from onnxsmith.pipeline.frontends.sizes import example_shape
 from onnxsmith.spec import ValueSpec
 
 _LARGEST_GUESS = 1024
+# Sizes of height and width to try the model at: networks with many windows need larger ones.
+_EXAMPLE_SPACES = (64, 128, 224, 299, 512)
 # Where several sizes give the same number of features, the first of these is suggested.
 _USUAL = (224, 28, 32, 299, 227, 256, 128, 112, 96, 64, 48, 24, 12)
 
@@ -53,11 +57,13 @@ class MxnetSource:
             SmithError: An operator cannot be imported, or sizes are missing.
         """
         plan = Plan.make(self.symbol, self.params)
-        model = self._build(plan)
+        specs = self._signature(plan)
+        model = self._build(plan, specs)
+        examples = self._examples(plan, specs)
         path = folder / "model.onnx"
         Artifact(model).save(path)
         details = {"route": "own importer", "mxnet": _version(self.symbol)}
-        return Export(path, details=details, warnings=tuple(self.warnings), runnable=False)
+        return Export(path, examples, details, tuple(self.warnings), runnable=False)
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Refuse: MXNet itself is not asked for.
@@ -76,10 +82,36 @@ class MxnetSource:
                 f"there are no weights beside {symbol}", "name their .params file with --weights"
             ) from error
 
-    def _build(self, plan: Plan) -> ir.Model:
+    def _signature(self, plan: Plan) -> dict[str, ValueSpec]:
         specs, open_ = find_inputs(plan, self.request.inputs)
         if open_:
-            raise _ask(open_[0], "the shape of", f"{open_[0]}:float32[batch,3,224,224]", example=True)
+            raise SmithError(
+                f"the shape of the input {open_[0][:80]!r} does not follow from the graph",
+                f"say it, for example: --input '{open_[0]}:float32[batch,3,224,224]'",
+            )
+        return specs
+
+    def _examples(self, plan: Plan, specs: Mapping[str, ValueSpec]) -> dict[str, np.ndarray]:
+        """Return inputs of sizes that the model takes; their values do not matter."""
+        named = tuple(spec for spec in specs.values() if None not in (spec.shape or (None,)))
+        space = {
+            dim
+            for spec in named
+            for dim in (spec.shape or ())[2:]
+            if isinstance(dim, str) and len(spec.shape or ()) > 3
+        }
+        dims = dict(self.request.dims)
+        for size in _EXAMPLE_SPACES if space - set(dims) else ():
+            sized = {**dict.fromkeys(space, size), **dims}
+            if _fits(plan, specs, sized, self.request.opset):
+                dims = sized
+                break
+        return {
+            spec.name: np.zeros(example_shape(spec, dims, named), DTYPES[spec.dtype].numpy())
+            for spec in named
+        }
+
+    def _build(self, plan: Plan, specs: Mapping[str, ValueSpec]) -> ir.Model:
         given = {spec.name for spec in self.request.inputs}
         free = [spec for spec in specs.values() if spec.name not in given]
         try:
@@ -91,17 +123,30 @@ class MxnetSource:
             raise SmithError(error.message, f"say the sizes: --input '{suggestion}'") from error
 
 
+def _fits(
+    plan: Plan, specs: Mapping[str, ValueSpec], sizes: Mapping[str, int], opset: int
+) -> bool:
+    """Return whether the graph can be built with the given sizes."""
+    sized = {
+        name: replace(
+            spec,
+            shape=tuple(
+                sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in spec.shape or ()
+            ),
+        )
+        for name, spec in specs.items()
+    }
+    try:
+        build(plan, sized, opset)
+    except SmithError:  # a window is larger than what is left to slide over
+        return False
+    return True
+
+
 def _has_space(specs: list[ValueSpec]) -> bool:
     """Return whether a size beside batch and time is open."""
     sizes = {dim for spec in specs for dim in spec.shape or () if isinstance(dim, str)}
     return bool(sizes - {"batch", "time"})
-
-
-def _ask(name: str, what: str, text: str, *, example: bool) -> SmithError:
-    return SmithError(
-        f"{what} the input {name[:80]!r} does not follow from the graph",
-        f"say it{', for example' if example else ''}: --input '{text}'",
-    )
 
 
 def _suggest(
