@@ -41,7 +41,7 @@ def load_pickled(path: Path, *, trust: bool) -> Any:
     if isinstance(value, Mapping):
         for key in _NESTED:
             if isinstance(value.get(key), torch.nn.Module):
-                return value[key].float() if _is_half(value[key]) else value[key]
+                return value[key]
         raise weights_only(path)
     if not isinstance(value, torch.nn.Module):
         raise _no_module(path, value)
@@ -63,10 +63,6 @@ def _load(path: Path) -> Any:
         if not isinstance(error, (ImportError, AttributeError)):
             hint = "save it again with this version of torch"
         raise SmithError(f"cannot load the module of {path}: {describe(error)}", hint) from error
-
-
-def _is_half(module: torch.nn.Module) -> bool:
-    return any(parameter.dtype == torch.float16 for parameter in module.parameters())
 
 
 def _no_module(path: Path, value: object) -> SmithError:

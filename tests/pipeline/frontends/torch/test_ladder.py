@@ -123,6 +123,14 @@ def test_static_signatures_are_held_against_other_values(
     assert climb((wrong, right), tmp_path, probes, EXAMPLES).details["route"] == "b"
 
 
+def test_values_of_the_other_sign_are_tried(tmp_path: Path, rung: Callable[..., Rung]) -> None:
+    """A branch that only positive values took agrees with them at every size."""
+    positive = {"x": np.full((2, 3), 100.0, np.float32)}
+    probes = Probes(SPEC, positive, magnitude, 0)
+    route = climb((rung("a", WRONG), rung("b", RIGHT)), tmp_path, probes, positive)
+    assert route.details["route"] == "b"
+
+
 class Automatic(nn.Module):
     """Two lengths that must be equal: named apart, torch refuses; automatic, it finds out."""
 
