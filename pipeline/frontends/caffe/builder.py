@@ -52,18 +52,21 @@ class Builder:
         self.opset = opset
         self.blobs: dict[str, Tensor] = {}
         self.inputs: list[ir.Value] = []
+        self._input_names: set[str] = set()
         self._nodes: list[ir.Node] = []
         self._initializers: dict[str, ir.Value] = {}
         self._labels: dict[ir.Value, str] = {}
-        self._names: set[str] = set()
-        self._node_names: set[str] = set()
+        self._fresh: set[ir.Value] = set()
+        self._names = _Names()
+        self._node_names = _Names()
 
     def add_input(self, name: str, dims: Dims) -> None:
         """Add a float32 input; it is the blob of that name."""
         value = _value(dims, ir.DataType.FLOAT)
         value.name = name
-        self._names.add(name)
+        self._names.reserve([name])
         self.inputs.append(value)
+        self._input_names.add(name)
         self.blobs[name] = Tensor(value, dims)
 
     def add_initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
@@ -79,13 +82,11 @@ class Builder:
 
     def free_name(self, wanted: str) -> str:
         """Return ``wanted``, or it with a number where it is taken; it is taken from now on."""
-        name = _free(wanted, self._names)
-        self._names.add(name)
-        return name
+        return self._names.take(wanted)
 
     def reserve(self, names: Iterable[str]) -> None:
         """Keep names, those of blobs, from helpers."""
-        self._names.update(names)
+        self._names.reserve(names)
 
     def add_node(
         self,
@@ -100,16 +101,22 @@ class Builder:
         node = ir.node(op_type, inputs, attributes, outputs=values, name=label)
         self._nodes.append(node)
         self._labels.update(dict.fromkeys(values, label))
+        self._fresh.update(values)
         return values
 
     def make_blob(self, name: str, tensor: Tensor, layer: str) -> None:
         """Let a layer make (a new version of) a blob."""
         self.blobs[name] = tensor
         producer = tensor.value.producer()
-        if self._labels.get(tensor.value, "").startswith(f"{layer}/") and producer is not None:
+        if tensor.value in self._fresh and producer is not None:
+            self._fresh.remove(tensor.value)
             self._labels[tensor.value] = f"{name}/{layer}"
-            if producer.name and producer.name.startswith(f"{layer}/"):
+            if tensor.value is producer.outputs[0]:
                 producer.name = layer
+
+    def end_layer(self) -> None:
+        """Tell that what was made so far belongs to layers that are done."""
+        self._fresh.clear()
 
     def finish(self, name: str, outputs: Sequence[str]) -> ir.Model:
         """Return the model.
@@ -129,8 +136,7 @@ class Builder:
             if tensor.value.name is None and not self._is_input(blob):
                 tensor.value.name = blob
         for node in self._nodes:
-            node.name = _free(node.name or "", self._node_names)
-            self._node_names.add(node.name)
+            node.name = self._node_names.take(node.name or "")
             for value in node.outputs:
                 if value.name is None:
                     value.name = self.free_name(self._labels[value])
@@ -159,7 +165,7 @@ class Builder:
         return value
 
     def _is_input(self, name: str) -> bool:
-        return any(value.name == name for value in self.inputs)
+        return name in self._input_names
 
     def _drop_unused(self, results: Sequence[ir.Value]) -> None:
         kept = set(results)
@@ -190,9 +196,23 @@ def _signature(value: ir.Value) -> tuple[Dims, ir.DataType]:
     return tuple(d if isinstance(d, int) else 0 for d in value.shape), value.dtype
 
 
-def _free(wanted: str, taken: set[str]) -> str:
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+class _Names:
+    """Names that are taken."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Take names that may be taken already."""
+        self._taken.update(names)
+
+    def take(self, wanted: str) -> str:
+        """Return ``wanted``, or it with a number where it is taken; it is taken from now on."""
+        name = wanted
+        while name in self._taken:
+            # Numbers go on where they ended: a file may use one name ten thousand times.
+            self._last[wanted] = self._last.get(wanted, 1) + 1
+            name = f"{wanted}_{self._last[wanted]}"
+        self._taken.add(name)
+        return name

@@ -33,7 +33,7 @@ from onnxsmith.storage.wire import (
 )
 
 # A network of a thousand layers has 30,000 records; each costs a microsecond or two.
-_MAX_RECORDS = 300_000
+_MAX_RECORDS = 100_000
 
 # (field of the layer in its parent, field of its name, field of its blobs)
 _CURRENT, _V1, _V0 = (100, 1, 7), (2, 4, 6), (1, 1, 50)

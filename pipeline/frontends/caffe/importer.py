@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,7 @@ class _Import:
         self._batch = batch
         self._builder = Builder(opset)
         self._warnings: list[str] = []
+        self._readers = Counter(name for one in network.layers for name in one.bottoms)
         self._left: dict[str, None] = {}  # blobs that nothing has read, in order
 
     def run(self, inputs: Mapping[str, Dims]) -> Imported:
@@ -120,16 +122,16 @@ class _Import:
             self._builder.add_input(name, dims)
         at = 0
         while at < len(layers):
-            at += self._layer(layers[at], layers[at + 1 :][:1], layers[at + 2 :])
+            at += self._layer(layers[at], layers[at + 1 : at + 2])
         outputs = [name for name in self._left if name not in self._network.silenced]
         model = self._builder.finish(self._network.name or "caffe", outputs)
         return Imported(model, tuple(self._warnings))
 
-    def _layer(self, layer: Layer, following: Sequence[Layer], later: Sequence[Layer]) -> int:
+    def _layer(self, layer: Layer, following: Sequence[Layer]) -> int:
         """Add a layer, and the one behind it where both are one in ONNX; return how many."""
         scope = self._scope(layer)
         if layer.type == "BatchNorm" and following:
-            scale = self._joined_scale(layer, following[0], later)
+            scale = self._joined_scale(layer, following[0])
             if scale is not None:
                 tensor = batch_norm(scope, scale)
                 self._take(scope, [])
@@ -149,22 +151,18 @@ class _Import:
         bottoms = [self._builder.blobs[name] for name in layer.bottoms]
         return Scope(layer, bottoms, self._builder, self._weights, self._batch)
 
-    def _joined_scale(self, norm: Layer, layer: Layer, later: Sequence[Layer]) -> Scope | None:
+    def _joined_scale(self, norm: Layer, layer: Layer) -> Scope | None:
         """Return the Scale layer that alone reads what a BatchNorm gives, else None."""
         if layer.type != "Scale" or layer.bottoms != norm.tops or len(norm.tops) != 1:
             return None
-        if layer.tops != norm.tops and any(norm.tops[0] in one.bottoms for one in later):
+        is_alone = self._readers[norm.tops[0]] == 1 and norm.tops[0] not in self._network.silenced
+        if layer.tops != norm.tops and not is_alone:
             return None
-        if layer.tops != norm.tops and not self._is_hidden(norm.tops[0]):
+        if len(norm.bottoms) != 1:
             return None
-        bottom = self._builder.blobs[norm.bottoms[0]] if norm.bottoms else None
-        if bottom is None:
-            return None
+        bottom = self._builder.blobs[norm.bottoms[0]]
         scope = Scope(layer, [bottom], self._builder, self._weights, self._batch)
         return scope if is_channel_scale(scope) else None
-
-    def _is_hidden(self, blob: str) -> bool:
-        return blob not in self._network.silenced
 
     def _take(self, scope: Scope, made: Sequence[Tensor], name: str | None = None) -> None:
         """Book what a layer made, what it read, and what it was not asked about."""
@@ -183,6 +181,7 @@ class _Import:
         for top, tensor in zip(layer.tops, made, strict=False):
             self._builder.make_blob(top, tensor, name or layer.name)
             self._left[top] = None
+        self._builder.end_layer()
 
 
 def _unknown_settings(layer: Layer) -> list[str]:

@@ -76,10 +76,11 @@ def open_batch(
     number = first[axis] if axis < len(first) else None
     if any(given) or not isinstance(number, int):
         return fixed, None
+    rois = _rois(network)
     opened: dict[str, Dims] = {}
     for name, dims in fixed.items():
         axis = axes.get(name, 0)
-        if name in _rois(network):
+        if name in rois:
             opened[name] = (symbol("rois"), *dims[1:])
         elif axis < len(dims) and dims[axis] == number:
             opened[name] = (*dims[:axis], symbol(BATCH), *dims[axis + 1 :])

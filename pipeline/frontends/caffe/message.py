@@ -108,7 +108,7 @@ class Message:
 
     def number(self, field: str, default: float) -> float:
         """Return a finite number; see :meth:`floats`."""
-        return (self.floats(field) or [default])[-1]
+        return float((self.floats(field) or [default])[-1])
 
     def texts(self, field: str) -> list[str]:
         """Return a repeated field of text.

@@ -26,8 +26,9 @@ from onnxsmith.pipeline.frontends.caffe.message import Message
 from onnxsmith.pipeline.frontends.caffe.net import Layer
 
 FLOAT, INT64, BOOL = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.BOOL
+_MAX_RANK = 32
 # What is computed here rather than by the runtime (prior boxes) stays below this many values.
-_MAX_CONSTANT = 16 * 1024**2
+_MAX_CONSTANT = 4 * 1024**2
 
 
 @dataclass
@@ -138,6 +139,22 @@ class Scope:
         suffix = "" if self._symbols == 1 else f"_{self._symbols}"
         return symbol(f"{self.layer.name}_size{suffix}")
 
+    def check(self, dims: Dims) -> None:
+        """Refuse sizes that no blob has.
+
+        Raises:
+            SmithError: There are too many dimensions or values.
+        """
+        total = count(dims)
+        times = total if isinstance(total, int) else total.times
+        if len(dims) > _MAX_RANK:
+            raise self.refuse(
+                f"it makes a blob of {len(dims)} dimensions", "Caffe takes 32 at most"
+            )
+        if times > MAX_ELEMENTS or any(isinstance(dim, int) and dim < 0 for dim in dims):
+            shown = "x".join(map(str, dims))
+            raise self.refuse(f"it would make a blob of {shown[:60]} values", "mend the sizes")
+
     def op(
         self,
         op_type: str,
@@ -160,7 +177,7 @@ class Scope:
     ) -> list[Tensor]:
         """Add a node with several outputs of the given sizes."""
         for one in dims:
-            self._check(one)
+            self.check(one)
         types = dtypes if len(dtypes) == len(dims) else (dtypes or (FLOAT,)) * len(dims)
         values = self.builder.add_node(
             op_type,
@@ -287,6 +304,7 @@ class Scope:
     def _checked(self, index: int, shape: tuple[int, ...], label: str) -> tuple[str, Blob]:
         if self._weights.model is None:
             raise self.refuse("its weights are missing", self._weights.hint)
+        self.check(shape)
         found = self._find(index)
         if found is None:
             raise self.refuse(
@@ -321,13 +339,6 @@ class Scope:
         for index, param in enumerate(_specs(self.layer)):
             if name := param.text("name"):
                 self._weights.shared.setdefault(name, (self.layer.name, index))
-
-    def _check(self, dims: Dims) -> None:
-        total = count(dims)
-        times = total if isinstance(total, int) else total.times
-        if times > MAX_ELEMENTS or any(isinstance(dim, int) and dim < 0 for dim in dims):
-            shown = "x".join(map(str, dims))
-            raise self.refuse(f"it would make a blob of {shown[:60]} values", "mend the sizes")
 
 
 def _specs(layer: Layer) -> list[Message]:

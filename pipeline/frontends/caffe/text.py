@@ -15,14 +15,14 @@ from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.caffe.message import Identifier, Message, Value
 
 # The largest networks in use have 60,000 tokens and nest five deep.
-_MAX_TOKENS = 500_000
+_MAX_TOKENS = 300_000
 _MAX_DEPTH = 32
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:[\s;,]+|\#[^\n]*)+)
       | (?P<number>[-+]?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?)(?![\w.]))
       | (?P<name>-?[A-Za-z_]\w*)
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<string>"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+')
       | (?P<extension>\[[A-Za-z_][\w./]*\])
       | (?P<mark>[:{}<>\[\]])""",
     re.VERBOSE,

@@ -80,5 +80,6 @@ def dummy_data(scope: Scope) -> list[Tensor]:
 
 def _filled(scope: Scope, shape: Dims, value: float) -> Tensor:
     sizes = scope.known(shape)
+    scope.check(sizes)
     scope.check_constant(math.prod(sizes))
     return scope.constant(np.full(sizes, value, np.float32), "values")

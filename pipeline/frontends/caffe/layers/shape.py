@@ -234,6 +234,7 @@ def _fill(whole: Dim, target: list[Dim | None]) -> Dims | None:
 
 
 def _reshaped(scope: Scope, bottom: Tensor, dims: Dims) -> Tensor:
+    scope.check(dims)
     if bottom.constant is not None:
         return scope.constant(bottom.constant.reshape(scope.known(dims)), "reshaped")
     if len(dims) == 2 and bottom.rank >= 2 and dims[0] == bottom.dims[0]:

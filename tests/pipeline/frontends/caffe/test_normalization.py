@@ -132,6 +132,13 @@ def test_lrn_across_channels(
     np.testing.assert_allclose(caffe.layer("LRN", settings, [], x), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_lrn_with_nothing_said(caffe: Any, rng: Any) -> None:
+    x = rng.normal(size=(1, 6, 2, 2))
+    padded = np.pad(x**2, [(0, 0), (2, 2), (0, 0), (0, 0)])
+    expected = x / (1 + sum(padded[:, i : i + 6] for i in range(5)) / 5) ** 0.75
+    np.testing.assert_allclose(caffe.layer("LRN", "", [], x), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(("size", "alpha", "beta"), [(3, 1.0, 0.75), (5, 0.5, 1.5)])
 def test_lrn_within_a_channel(caffe: Any, rng: Any, size: int, alpha: float, beta: float) -> None:
     """The average counts the padding; k plays no part."""
