@@ -7,6 +7,7 @@ decision type: 1 a split on categories, 2 missing values go left, 4 and 8 what c
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -86,9 +87,7 @@ def _tree(tree: dict[str, str], target: int, scale: float) -> list[Split | Leaf]
             "the leaves of LightGBM's trees are linear models, which is not converted",
             "train without linear_tree",
         )
-    leaves = [
-        Leaf((scale * float(value),), (target,)) for value in tree["leaf_value"].split()
-    ]
+    leaves = [Leaf((scale * float(value),), (target,)) for value in tree["leaf_value"].split()]
     if len(leaves) == 1:
         return list(leaves)
     features, kinds = _integers(tree, "split_feature"), _integers(tree, "decision_type")
@@ -109,8 +108,8 @@ def _tree(tree: dict[str, str], target: int, scale: float) -> list[Split | Leaf]
             nodes.append(Split(features[index], "in", 0.0, left, right, False, found))
             continue
         missing = kind >> 2 & 3
-        to_left = 0.0 <= threshold if missing == _MISSING_NONE else bool(kind & _DEFAULT_LEFT)
-        void = 0.0 if missing == _MISSING_ZERO and to_left != (0.0 <= threshold) else None
+        to_left = threshold >= 0.0 if missing == _MISSING_NONE else bool(kind & _DEFAULT_LEFT)
+        void = 0.0 if missing == _MISSING_ZERO and to_left != (threshold >= 0.0) else None
         nodes.append(Split(features[index], "<=", threshold, left, right, to_left, (), void))
     return [*nodes, *leaves]
 
@@ -131,5 +130,5 @@ def _category_sets(tree: dict[str, str]) -> list[tuple[float, ...]]:
             for bit in range(32)
             if word >> bit & 1
         )
-        for start, end in zip(bounds, bounds[1:], strict=False)
+        for start, end in itertools.pairwise(bounds)
     ]

@@ -89,5 +89,3 @@ def adopt(value: object, request: ConvertRequest) -> Source:
         f"{request.source!r} is a {type(value).__name__}, not a model",
         "return a fitted estimator of scikit-learn, XGBoost, LightGBM or CatBoost",
     )
-
-

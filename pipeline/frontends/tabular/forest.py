@@ -30,7 +30,7 @@ class Split:
 
     Attributes:
         feature: The column.
-        mode: What is asked of it: ``x <= value``, ``x < value``, or whether it is one of ``values``.
+        mode: What is asked of it: ``x <= value``, ``x < value``, or one of ``values``.
         value: The threshold, in the precision of the library.
         yes: Index of the node where the answer is true.
         no: Index of the node where it is false.

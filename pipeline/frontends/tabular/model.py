@@ -54,4 +54,3 @@ def forest_model(forest: Forest, spec: ValueSpec, opset: int) -> onnx.ModelProto
     return helper.make_model(
         graph, opset_imports=imports, producer_name="onnxsmith", ir_version=_IR_VERSION
     )
-

@@ -1,0 +1,116 @@
+"""How a fitted estimator is built: its steps, in the order that a sample takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+# Where estimators keep the fitted ones that they are made of.
+_PARTS = (
+    "steps",
+    "transformer_list",
+    "transformers_",
+    "estimators_",
+    "estimator_",
+    "final_estimator_",
+    "best_estimator_",
+    "calibrated_classifiers_",
+    "estimator",
+)
+
+
+def simplify(estimator: Any) -> Any:
+    """Return the estimator in the form that skl2onnx reads best; what it computes is unchanged.
+
+    Searches become the best estimator that they found, steps that pass everything through are
+    left out, and columns are counted, because skl2onnx looks a column's name up among the inputs
+    and so takes no block of several columns. The estimator given stays as it is.
+    """
+    if isinstance(estimator, BaseSearchCV) and hasattr(estimator, "best_estimator_"):
+        return simplify(estimator.best_estimator_)
+    if isinstance(estimator, Pipeline):
+        steps = [
+            (name, simplify(step))
+            for name, step in estimator.steps
+            if step is not None and not isinstance(step, str)
+        ]
+        return _with(estimator, "steps", steps) if steps else estimator
+    if isinstance(estimator, FeatureUnion):
+        parts = [
+            (name, simplify(part))
+            for name, part in estimator.transformer_list
+            if not isinstance(part, str)
+        ]
+        return _with(estimator, "transformer_list", parts)
+    if isinstance(estimator, ColumnTransformer):
+        parts = [
+            (name, simplify(part), column_numbers(estimator, name, columns))
+            for name, part, columns in estimator.transformers_
+        ]
+        return _with(estimator, "transformers_", [part for part in parts if len(part[2])])
+    found = getattr(estimator, "estimators_", None)
+    if isinstance(found, list) and any(isinstance(part, Pipeline) for part in found):
+        return _with(estimator, "estimators_", [simplify(part) for part in found])
+    return estimator
+
+
+def column_numbers(estimator: Any, name: str, columns: Any) -> list[int]:
+    """Return the columns that a part of a ColumnTransformer takes, counted from 0."""
+    known = getattr(estimator, "_transformer_to_input_indices", {})
+    if name in known:
+        return [int(index) for index in known[name]]
+    if isinstance(columns, slice):
+        return list(range(estimator.n_features_in_))[columns]
+    array = np.atleast_1d(np.asarray(columns))
+    if array.dtype == bool:
+        return [int(index) for index in np.flatnonzero(array)]
+    if array.dtype.kind in "iu":
+        return [int(index) % estimator.n_features_in_ for index in array]
+    names = list(estimator.feature_names_in_)
+    return [names.index(str(column)) for column in array]
+
+
+def final_step(estimator: Any) -> Any:
+    """Return the step that decides what comes out."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def walk(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each estimator inside another, the outer first, with its path, as ``join.text``."""
+    yield path, estimator
+    for name, part in _parts(estimator):
+        yield from walk(part, f"{path}.{name}" if path else name)
+
+
+def _parts(estimator: Any) -> Iterator[tuple[str, Any]]:
+    for attribute in _PARTS:
+        if attribute == "estimator" and hasattr(estimator, "estimator_"):
+            continue
+        found = vars(estimator).get(attribute)
+        if isinstance(found, BaseEstimator):
+            yield attribute.rstrip("_"), found
+        elif isinstance(found, (list, np.ndarray)):
+            for number, item in enumerate(
+                np.ravel(found) if isinstance(found, np.ndarray) else found
+            ):
+                named = isinstance(item, tuple)
+                part = item[1] if named else item
+                if isinstance(part, BaseEstimator):
+                    yield (str(item[0]) if named else f"{attribute.rstrip('_')}[{number}]"), part
+                elif hasattr(part, "estimator") and attribute == "calibrated_classifiers_":
+                    yield f"calibrated[{number}]", part.estimator
+
+
+def _with(estimator: Any, attribute: str, value: Any) -> Any:
+    other = copy.copy(estimator)
+    vars(other)[attribute] = value
+    return other
