@@ -32,13 +32,14 @@ def is_graph_file(path: Path) -> bool:
     length, at = _varint(head, at)
     if number != 1:  # a graph may begin with its library: its length is all there is to check
         return 0 <= length <= size - at
-    if not 0 < length <= size - at:
+    end = at + length
+    if not at < end <= size:
         return False
     number, kind, at = _tag(head, at)
     if number != _NAME or kind != _LENGTH_DELIMITED:
         return False
     length, at = _varint(head, at)
-    name = head[at : at + length] if 0 < length <= _MAX_NAME else b""
+    name = head[at : at + length] if 0 < length <= min(_MAX_NAME, end - at) else b""
     return bool(name) and name.isascii() and name.decode().isprintable()
 
 

@@ -5,7 +5,6 @@ Source: tensorflow/lite/schema/schema.fbs; the numbers are those of its fields.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,16 +97,12 @@ def read_file(path: Path) -> tuple[GraphInfo, ...]:
     size = path.stat().st_size
     if not 16 <= size <= _MAX_BYTES:
         raise SmithError(f"{path} is not a .tflite file: it has {size} bytes", "check the file")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        view = memoryview(mapped)
-        try:
-            return read_graphs(view)
-        except FlatbufferError as error:
-            raise SmithError(
-                f"{path} is not a sound .tflite file: {error}", "get the file again"
-            ) from None
-        finally:
-            view.release()
+    try:
+        return read_graphs(memoryview(path.read_bytes()))
+    except FlatbufferError as error:
+        raise SmithError(
+            f"{path} is not a sound .tflite file: {error}", "get the file again"
+        ) from None
 
 
 def read_graphs(data: memoryview) -> tuple[GraphInfo, ...]:

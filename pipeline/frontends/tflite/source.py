@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +25,7 @@ from onnxsmith.pipeline.frontends.tensorflow.mends import handlers
 from onnxsmith.pipeline.frontends.tensorflow.signature import named_dims
 from onnxsmith.pipeline.frontends.tflite.hybrid import exact_copy, hybrid_operators, plain_copy
 from onnxsmith.pipeline.frontends.tflite.interpreter import Runner
+from onnxsmith.pipeline.frontends.tflite.rounding import round_pool_ties
 from onnxsmith.pipeline.frontends.tflite.schema import GraphInfo, TensorInfo, read_file
 from onnxsmith.spec import ValueSpec
 
@@ -54,8 +57,7 @@ class TfliteSource:
         self.opset = request.opset
         self.specs = _specs(self.graph, request.inputs)
         self.hybrid = sum(len(hybrid_operators(graph)) for graph in self.graphs)
-        self._folder = tempfile.TemporaryDirectory(prefix="onnxsmith-")
-        self._plain, self._exact = self._copies(Path(self._folder.name))
+        self._plain, self._exact = self._copies()
         self._runner = Runner(self._exact)
         self._generator = np.random.default_rng(request.seed)
         fixed = {spec.name for spec in request.inputs}
@@ -77,7 +79,9 @@ class TfliteSource:
         )
         names = {spec.name: spec for spec in self.specs}
         outputs = [(name, name) for name in self._outputs()]
-        path = write(finish(proto, (), names, outputs, self.observed), folder)
+        model = finish(proto, (), names, outputs, self.observed)
+        round_pool_ties(model)
+        path = write(model, folder)
         details = {"route": self._route(), "versions": _versions()}
         notes: tuple[str, ...] = ()
         if self.hybrid:
@@ -99,11 +103,13 @@ class TfliteSource:
             return "tflite, 8-bit weights"
         return "tflite, quantized" if self.graph.quantized else "tflite"
 
-    def _copies(self, folder: Path) -> tuple[Path, Path]:
+    def _copies(self) -> tuple[Path, Path]:
         """Return the files to convert and to run: the source itself, where nothing is rounded."""
         if not self.hybrid:
             return self.path, self.path
         data = self.path.read_bytes()
+        folder = Path(tempfile.mkdtemp(prefix="onnxsmith-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         plain, exact = folder / "plain.tflite", folder / "exact.tflite"
         plain.write_bytes(plain_copy(data, self.graphs))
         exact.write_bytes(exact_copy(data, self.graphs))
