@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_more_records_than_any_network_has_are_refused(load: Any, wire: Any) -> 
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SmithError, match="cannot read|not a regular file"):
+    with pytest.raises(SmithError, match=r"cannot read|not a regular file"):
         Caffemodel(tmp_path)
     with pytest.raises(SmithError, match="cannot read"):
         Caffemodel(tmp_path / "none.caffemodel")
@@ -144,13 +145,12 @@ def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
 def test_truncation_at_every_byte(load: Any, weights: Any) -> None:
     """Only between layers can a file end and still be one."""
     data = weights({"a": [B], "b": [B[:2], B[:1]]})
-    whole = 0
+    whole = []
     for end in range(len(data)):
-        try:
-            whole += bool(load(data[:end]).blobs)
-        except SmithError as error:
-            assert "\n" not in error.message
-    assert whole == 1  # behind the first layer
+        with contextlib.suppress(SmithError):
+            if load(data[:end]).blobs:
+                whole.append(end)
+    assert whole == [len(weights({"a": [B]}))]  # behind the first layer
 
 
 def test_values_beyond_float32_become_infinite_without_a_warning(load: Any, wire: Any) -> None:

@@ -73,7 +73,7 @@ def deconvolve(x: Array, w: Array, stride: int, pad: int, dilation: int, group: 
             1,
         ),
         (
-            "kernel_size: 2 kernel_size: 3 stride: 1 stride: 2 pad: 1 pad: 0 dilation: 1 dilation: 2",
+            "kernel_size: [2, 3] stride: [1, 2] pad: [1, 0] dilation: [1, 2]",
             (2, 3),
             (1, 2),
             (1, 0),

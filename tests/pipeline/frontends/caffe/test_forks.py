@@ -168,7 +168,8 @@ def test_lstm_with_its_state_in_and_out(caffe: Any, rng: Any) -> None:
     input: "h0" input_shape { dim: 1 dim: 2 dim: 3 }
     input: "c0" input_shape { dim: 1 dim: 2 dim: 3 }
     layer { name: "l" type: "LSTM" bottom: "x" bottom: "cont" bottom: "h0" bottom: "c0"
-            top: "y" top: "h" top: "c" %s }""" % RECURRENT.format("expose_hidden: true")
+            top: "y" top: "h" top: "c" %s }"""
+    text %= RECURRENT.format("expose_hidden: true")
     found = caffe.run(text, {"l": blobs}, {"x": x, "cont": cont, "h0": h, "c0": c})
     expected = lstm(x, cont, blobs, None, (h[0], c[0]))
     np.testing.assert_allclose(found["y"], expected[0], rtol=1e-4, atol=1e-5)

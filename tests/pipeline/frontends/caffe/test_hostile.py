@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -71,13 +72,8 @@ layer { name: "i" type: "Interp" bottom: "m" top: "i" interp_param { zoom_factor
 layer { name: "arg" type: "ArgMax" bottom: "i" top: "arg" argmax_param { axis: 1 top_k: 2 } }
 """,
     "recur": """
-input: "seq" input_dim: 5 input_dim: 2 input_dim: 2 input_dim: 2
+input: "seq" input_shape { dim: 5 dim: 2 dim: 4 }
 input: "cont" input_shape { dim: 5 dim: 2 }
-""".replace(
-        "input_dim: 5 input_dim: 2 input_dim: 2 input_dim: 2",
-        "input_shape { dim: 5 dim: 2 dim: 4 }",
-    )
-    + """
 layer { name: "ls" type: "LSTM" bottom: "seq" bottom: "cont" top: "ls"
         recurrent_param { num_output: 3 expose_hidden: false } }
 layer { name: "t" type: "Tile" bottom: "ls" top: "t" tile_param { axis: 2 tiles: 2 } }
@@ -204,8 +200,6 @@ def test_ten_thousand_damaged_files_raise_nothing_else(
         (tmp_path / f"{name}.caffemodel").write_bytes(weights(arrays(name)))
     done = run_python(FUZZ, tmp_path, 10_000)
     assert done.returncode == 0, done.stderr[-3000:]
-    import json
-
     ends = json.loads(done.stdout)
     assert sum(ends.values()) == 10_000
     assert min(ends.values()) > 500  # the mutations are neither all gross nor all harmless
@@ -268,11 +262,13 @@ def bombs() -> dict[str, tuple[str, bytes | None]]:
         ),
         "fill": (
             INPUT + 'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape {'
-            ' dim: 100000 dim: 100000 } } } layer { name: "e" type: "ReLU" bottom: "data" top: "y" }',
+            " dim: 100000 dim: 100000 } } }"
+            'layer { name: "e" type: "ReLU" bottom: "data" top: "y" }',
             None,
         ),
         "classes": (
-            'input: "loc" input_shape { dim: 1 dim: 48 } input: "conf" input_shape { dim: 1 dim: 9 }'
+            'input: "loc" input_shape { dim: 1 dim: 48 }'
+            'input: "conf" input_shape { dim: 1 dim: 9 }'
             'input: "f" input_shape { dim: 1 dim: 1 dim: 2 dim: 6 }'
             'layer { name: "p" type: "PriorBox" bottom: "f" bottom: "f" top: "p"'
             " prior_box_param { min_size: 2 } }"
@@ -301,7 +297,7 @@ def bombs() -> dict[str, tuple[str, bytes | None]]:
         "growth": (
             INPUT
             + "".join(
-                f'layer {{ name: "t{at}" type: "Tile" bottom: "{"data" if not at else f"t{at - 1}"}"'
+                f'layer {{ name: "t{at}" type: "Tile" bottom: "{f"t{at - 1}" if at else "data"}"'
                 f' top: "t{at}" tile_param {{ tiles: 60000 }} }}'
                 for at in range(50)
             ),
