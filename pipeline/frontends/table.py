@@ -18,6 +18,7 @@ FRONTENDS = Table(
         "catboost": "onnxsmith.pipeline.frontends.catboost.frontend:CatboostFrontend",
         "huggingface": "onnxsmith.pipeline.frontends.huggingface.frontend:HuggingFaceFrontend",
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
+        "keras": "onnxsmith.pipeline.frontends.keras.frontend:KerasFrontend",
         "lightgbm": "onnxsmith.pipeline.frontends.lightgbm.frontend:LightgbmFrontend",
         "mxnet": "onnxsmith.pipeline.frontends.mxnet.frontend:MxnetFrontend",
         "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",
