@@ -110,7 +110,7 @@ class _Import:
         self._weights = weights
         self._batch = batch
         self._builder = Builder(opset)
-        self._warnings: list[str] = []
+        self._warnings = _transforms(network)
         self._readers = Counter(name for one in network.layers for name in one.bottoms)
         self._left: dict[str, None] = {}  # blobs that nothing has read, in order
 
@@ -130,7 +130,7 @@ class _Import:
     def _layer(self, layer: Layer, following: Sequence[Layer]) -> int:
         """Add a layer, and the one behind it where both are one in ONNX; return how many."""
         scope = self._scope(layer)
-        if layer.type == "BatchNorm" and following:
+        if layer.type == "BatchNorm" and following and not _has_scale(layer):
             scale = self._joined_scale(layer, following[0])
             if scale is not None:
                 tensor = batch_norm(scope, scale)
@@ -182,6 +182,28 @@ class _Import:
             self._builder.make_blob(top, tensor, name or layer.name)
             self._left[top] = None
         self._builder.end_layer()
+
+
+def _has_scale(layer: Layer) -> bool:
+    return layer.message.message("batch_norm_param").flag("scale_bias", False)
+
+
+def _transforms(network: Network) -> list[str]:
+    """Say what data layers do to their images: it is no part of the network."""
+    found = []
+    for one in network.inputs:
+        if one.data is not None:
+            param = one.data.message.message("transform_param")
+            means = param.floats("mean_value") or param.texts("mean_file")
+            done = [f"minus {', '.join(map(str, means))}"] if means else []
+            if (scale := param.number("scale", 1)) != 1:
+                done.append(f"times {scale:g}")
+            if done:
+                found.append(
+                    f"the network was trained on {one.name!r} {' '.join(done)}: feed it so, or "
+                    "build that in with --preprocess"
+                )
+    return found
 
 
 def _unknown_settings(layer: Layer) -> list[str]:

@@ -73,8 +73,12 @@ def open_batch(
     axes = _batch_axes(network)
     name, first = next(iter(fixed.items()))
     axis = axes.get(name, 0)
+    declared = network.inputs[0].shape or ()
+    if any(given):
+        is_open = axis < len(first) and not isinstance(first[axis], int)
+        return fixed, declared[axis] if is_open and axis < len(declared) else None
     number = first[axis] if axis < len(first) else None
-    if any(given) or not isinstance(number, int):
+    if not isinstance(number, int):
         return fixed, None
     rois = _rois(network)
     opened: dict[str, Dims] = {}

@@ -271,6 +271,8 @@ def _prediction(layer: Layer) -> Layer:
 def _check_wiring(inputs: Iterable[Input], layers: Iterable[Layer]) -> None:
     made = set()
     for one in inputs:
+        if not one.name:
+            raise SmithError("an input has no name", "name it")
         if one.name in made:
             raise SmithError(f"the input {one.name!r} is declared twice", "declare it once")
         made.add(one.name)
@@ -282,4 +284,6 @@ def _check_wiring(inputs: Iterable[Input], layers: Iterable[Layer]) -> None:
                     "which nothing before it makes",
                     "mend the .prototxt: layers stand in the order in which they run",
                 )
+        if "" in layer.tops:
+            raise SmithError(f"a top of layer {layer.name!r} ({layer.type}) has no name", "name it")
         made.update(layer.tops)

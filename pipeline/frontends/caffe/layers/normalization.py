@@ -44,18 +44,25 @@ def batch_norm(scope: Scope, following: Scope | None = None) -> Tensor:
         (scope.array(at, (channels,), name) * np.float64(factor)).astype(np.float32)
         for at, name in ((0, "mean"), (1, "variance"))
     ]
-    if following is None:
-        affine = [np.ones(channels, np.float32), np.zeros(channels, np.float32)]
-        weights = [scope.constant(affine[0], "scale"), scope.constant(affine[1], "bias")]
-    else:
-        weights = [following.weight(0, (channels,), "scale")]
-        if following.param("scale_param").flag("bias_term", False):
-            weights.append(following.weight(1, (channels,), "bias"))
-        else:
-            weights.append(following.constant(np.zeros(channels, np.float32), "bias"))
+    weights = _affine(scope, following, channels)
     stored = [scope.constant(s, n) for s, n in zip(statistics, ("mean", "variance"), strict=True)]
     attributes = {"epsilon": eps} if eps != 1e-5 else None
     return scope.op("BatchNormalization", [bottom, *weights, *stored], bottom.dims, attributes)
+
+
+def _affine(scope: Scope, following: Scope | None, channels: int) -> list[Tensor]:
+    """Return what multiplies and what is added: by a Scale layer, or here in NVIDIA's Caffe."""
+    if following is not None:
+        scale = following.weight(0, (channels,), "scale")
+        if following.param("scale_param").flag("bias_term", False):
+            return [scale, following.weight(1, (channels,), "bias")]
+        return [scale, following.constant(np.zeros(channels, np.float32), "bias")]
+    if scope.param("batch_norm_param").flag("scale_bias", False):
+        return [scope.weight(3, (channels,), "scale"), scope.weight(4, (channels,), "bias")]
+    return [
+        scope.constant(np.ones(channels, np.float32), "scale"),
+        scope.constant(np.zeros(channels, np.float32), "bias"),
+    ]
 
 
 def is_channel_scale(scope: Scope) -> bool:

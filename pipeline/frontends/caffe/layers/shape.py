@@ -209,7 +209,8 @@ def _target(scope: Scope, dims: Dims, start: int, stop: int, written: list[int])
         else:
             raise scope.refuse(f"there is no axis {start + at} to keep", "mend reshape_param")
     whole = count(dims[start:stop])
-    if start == 0 and found and found[0] == scope.batch and not isinstance(dims[0], int):
+    is_batch = bool(found) and scope.batch is not None and found[0] == scope.batch
+    if start == 0 and is_batch and not isinstance(dims[0], int):
         # The size of the file's own batch stands for any batch, if each sample keeps its values.
         kept = _fill(whole, [dims[0], *found[1:]])
         if kept is not None:

@@ -115,6 +115,8 @@ def test_layer_and_blob_names_that_collide(caffe: Any, rng: Any) -> None:
             "nothing comes out",
         ),
         (INPUT + relu("a", "data", "x") * 10_001, "more than 10,000 layers"),
+        (INPUT + relu("a", "data", ""), "a top of layer 'a' .* has no name"),
+        ('input: "" input_dim: 1 ' + relu("a", "", "x"), "an input has no name"),
         ("layer: 5", "layer should be a message in braces"),
     ],
 )
@@ -200,6 +202,12 @@ def test_a_batch_that_cannot_stay_open_is_fixed_with_a_warning(caffe: Any, rng: 
     assert warning == "the batch is fixed at 1: layer 'r' (Reshape) needs the size batch"
     with pytest.raises(SmithError, match="needs the size N"):
         caffe.artifact(RESHAPE % "dim: 2 dim: 36", inputs=["data:float32[N,2,6,6]"])
+
+
+def test_a_batch_that_is_asked_for_by_name_is_as_open(caffe: Any) -> None:
+    text = RESHAPE % "dim: 1 dim: 8 dim: 9"
+    artifact = caffe.artifact(text, inputs=["data:float32[N,2,6,6]"])
+    assert [str(v) for v in artifact.spec.outputs] == ["y: float32[N,8,9]"]
 
 
 def test_a_declared_batch_of_ten_is_open_too(caffe: Any, rng: Any) -> None:

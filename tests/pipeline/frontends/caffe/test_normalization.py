@@ -75,6 +75,15 @@ def test_statistics_of_the_batch_itself_where_the_file_says_so(caffe: Any, rng: 
     np.testing.assert_allclose(found, (x - mean) / np.sqrt(variance + 1e-5), rtol=1e-4, atol=1e-5)
 
 
+def test_a_scale_within_batch_norm_as_in_the_caffe_of_nvidia(caffe: Any, rng: Any) -> None:
+    x, blobs = rng.normal(size=(2, 4, 5, 6)), statistics(rng)
+    scale, shift = rng.normal(size=(2, 4))
+    settings = "batch_norm_param { scale_bias: true }"
+    found = caffe.layer("BatchNorm", settings, [*blobs, scale, shift], x)
+    expected = normalized(x, blobs) * scale[:, None, None] + shift[:, None, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_older_forms_of_segnet_and_pspnet(caffe: Any, rng: Any) -> None:
     x = rng.normal(size=(2, 4, 5, 6))
     scale, shift, mean = rng.normal(size=(3, 4))

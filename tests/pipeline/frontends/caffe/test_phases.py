@@ -66,6 +66,16 @@ def test_networks_for_training_lose_data_labels_and_losses(
     assert [node.op_type for node in artifact.model.graph] == kinds
 
 
+def test_what_a_data_layer_does_to_images_is_named(caffe: Any, trained: Any) -> None:
+    text = (TRAIN % "SoftmaxWithLoss").replace(
+        "{ crop_size: 6 }", "{ crop_size: 6 scale: 0.5 mean_value: 104 mean_value: 117 }"
+    )
+    assert any(
+        "trained on 'data' minus 104.0, 117.0 times 0.5: feed it so" in warning
+        for warning in caffe.convert(text, trained).warnings
+    )
+
+
 def test_a_loss_beside_its_softmax_is_dropped(caffe: Any, trained: Any) -> None:
     text = TRAIN % "SoftmaxWithLoss"
     text += 'layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }'
