@@ -145,6 +145,9 @@ def installed_packages(folder: Path) -> dict[str, str]:
 def claim(place: Path, name: str) -> IO[str]:
     """Return a file that keeps other processes off an environment while it is open.
 
+    It stays open in the installers that are started meanwhile: one that outlives a killed parent
+    still writes, and the next run has to wait for it.
+
     Args:
         place: The folder of all environments; it exists.
         name: The environment's name.
@@ -159,6 +162,7 @@ def claim(place: Path, name: str) -> IO[str]:
     except BlockingIOError:
         file.close()
         raise
+    os.set_inheritable(file.fileno(), True)
     return file
 
 

@@ -135,6 +135,7 @@ def run(command: Sequence[str], report: Callable[[str], None]) -> tuple[int, str
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
+            close_fds=False,  # it keeps the environment claimed, see claim()
             start_new_session=True,  # Ctrl-C is ours: what it started ends with it, below
         )
     except OSError as error:

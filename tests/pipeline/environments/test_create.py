@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +97,35 @@ def test_two_processes_do_not_make_the_same_one(installer: Any, lock: Path, root
         assert "wait" in caught.value.hint
         with pytest.raises(SmithError, match="another process"):
             remove_environment("tiny", root=root)
+    assert look("tiny", root).state == "broken"
+
+
+def test_an_installer_that_outlives_its_parent_keeps_the_environment_claimed(
+    root: Path,
+) -> None:
+    root.mkdir()
+    (root / ".tiny.new").mkdir()
+    code = (
+        "import sys; from pathlib import Path;"
+        "from onnxsmith.pipeline.environments.environment import claim;"
+        "from onnxsmith.pipeline.environments.install import run;"
+        "file = claim(Path(sys.argv[1]), 'tiny');"
+        "run(['sh', '-c', 'echo $$ > pid; echo Downloading it; exec sleep 1000'], print)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-u", "-P", "-c", code, str(root)],
+        cwd=root,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    assert "Downloading" in parent.stdout.readline()
+    parent.kill()
+    parent.communicate()
+    assert look("tiny", root).state == "making"
+    os.kill(int((root / "pid").read_text()), signal.SIGKILL)
+    while look("tiny", root).state == "making":
+        time.sleep(0.02)
     assert look("tiny", root).state == "broken"
 
 

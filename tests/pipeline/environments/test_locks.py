@@ -38,8 +38,10 @@ def test_locks_agree_with_what_the_tests_use(name: str) -> None:
     text = (Path(__file__).parents[3] / "constraints.txt").read_text()
     pinned = dict(line.split("==") for line in text.splitlines() if "==" in line)
     known = {key.lower().replace("_", "-"): value for key, value in pinned.items()}
-    for package, version in find_lock(name).packages(LINUX).items():
-        assert known.get(package, version) == version
+    locked = find_lock(name).packages(LINUX)
+    differing = {p for p, version in locked.items() if known.get(p, version) != version}
+    # PaddlePaddle itself asks for exactly this older one.
+    assert differing == ({"opt-einsum"} if name == "paddle" else set())
 
 
 def test_markers_choose_the_build() -> None:
