@@ -100,7 +100,7 @@ def plan_export(model: Any, request: ConvertRequest, left_out: Sequence[str]) ->
     """
     parts = _parts(model)
     if request.part not in parts:
-        raise _wrong_part(model, request.part, [name for name in parts if name is not None])
+        raise _wrong_part(model, request.part, parts)
     plan = parts[request.part](model, request, left_out)
     return _with_open_space(plan, model, request)
 
@@ -364,15 +364,17 @@ def _run(model: Any, call: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _wrong_part(model: Any, part: str | None, known: Sequence[str]) -> UsageError:
+def _wrong_part(model: Any, part: str | None, parts: Mapping[str | None, _Planner]) -> UsageError:
     name = type(model).__name__
+    known = [known for known in parts if known is not None]
     if not known:
         return UsageError(f"{name} has no part {part!r}: it is one model", "leave --part away")
     if part is None:
         what = f"{name} is exported in parts: {' and '.join(known)}"
     else:
         what = f"{name} has no part {part!r}"
-    return UsageError(what, f"give {' or '.join(f'--part {name}' for name in known)}")
+    whole = ", or leave it away for the whole" if None in parts else ""
+    return UsageError(what, f"give {' or '.join(f'--part {name}' for name in known)}{whole}")
 
 
 def _unknown(model: Any, why: str) -> SmithError:

@@ -21,7 +21,7 @@ TEXT = {
     "num_attention_heads": 4, "max_position_embeddings": 64,
 }  # fmt: skip
 PAIR = {
-    "vocab_size": 99, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+    "vocab_size": 99, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1,
     "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64,
     "decoder_ffn_dim": 64,
 }  # fmt: skip
@@ -36,7 +36,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "Bert": TEXT,
     "DistilBert": {"vocab_size": 99, "dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4},
     "GPT2": {
-        "vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, **ENDLESS,
+        "vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
+        **ENDLESS,
     },
     "Llama": {**LLAMA, **ENDLESS},
     "Mistral": {**LLAMA, **ENDLESS, "sliding_window": 4},
@@ -44,7 +45,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
         "decoder_start_token_id": 0, "eos_token_id": None,
     },
-    "Bart": {**PAIR, "max_position_embeddings": 64, "eos_token_id": None},
+    "Bart": {**PAIR, "max_position_embeddings": 64, "eos_token_id": None,
+        "tie_word_embeddings": False,
+    },
     "Whisper": {
         **PAIR, "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 40,
         **ENDLESS, "decoder_start_token_id": 3,
@@ -87,12 +90,23 @@ def _quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Any]:
-    """Build a random model: ``make("Bert", "ForMaskedLM", num_labels=3)``."""
+    """Build a random model: ``make("Bert", "ForMaskedLM", num_labels=3)``.
+
+    Its matrices are large: with the usual ones it would generate one token for ever, whatever
+    it is given.
+    """
 
     def build(family: str, head: str, **options: Any) -> Any:
         torch.manual_seed(0)
         config = getattr(transformers, f"{family}Config")(**{**CONFIGS[family], **options})
-        return getattr(transformers, f"{family}{head}")(config).eval()
+        model = getattr(transformers, f"{family}{head}")(config).eval()
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() >= 2:
+                    scale = 2.0 / weight[0].numel() ** 0.5
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+        return model
 
     return build
 

@@ -58,6 +58,7 @@ def check_generation(model: Any, artifact: Any, generate: Fixture, mask: Any) ->
     actual = generate(artifact, tokens.numpy(), STEPS, given)
     assert actual.shape == (len(mask), mask.shape[1] + STEPS)
     np.testing.assert_array_equal(actual, expected.numpy())
+    assert len(np.unique(actual[:, -STEPS:])) >= 4  # the tokens tell models apart
 
 
 @pytest.mark.parametrize(

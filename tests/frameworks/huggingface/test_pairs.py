@@ -33,6 +33,7 @@ def check_generation(model: Any, parts: Any, inputs: Any, generate: Fixture) -> 
     actual = generate(decoder, start, STEPS, given)
     expected = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False, num_beams=1)
     np.testing.assert_array_equal(actual[:, -STEPS:], expected.numpy()[:, -STEPS:])
+    assert len(np.unique(actual[:, -STEPS:])) >= 4  # the tokens tell models apart
 
 
 def text() -> dict[str, torch.Tensor]:
