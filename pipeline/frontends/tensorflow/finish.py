@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from onnxsmith.artifact import Artifact
+from onnxsmith.pipeline.frontends.tensorflow.affine import fold_affine
 from onnxsmith.pipeline.frontends.tensorflow.fold import fold_weights
 from onnxsmith.pipeline.frontends.tensorflow.freeze import Weight
 from onnxsmith.spec import Dim, ValueSpec
@@ -40,6 +41,7 @@ def finish(
     model.graph.name = "model"
     place_weights(model, weights)
     fold_weights(model)
+    fold_affine(model)
     name_values(model, inputs, outputs)
     name_shapes(model, {spec.name: spec for spec in inputs.values()})
     for value, shape in zip(model.graph.outputs, observed or (), strict=False):
