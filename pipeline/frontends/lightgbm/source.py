@@ -43,7 +43,7 @@ def booster_source(value: Any, request: ConvertRequest) -> ForestSource:
     name = f"LightGBM {type(value).__name__}"
     spec = features_input(request, booster.num_feature(), name, ("float32", "float64"))
     forest = read_model(value, double=spec.dtype == "float64")
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if booster.pandas_categorical:
         warnings = (
             "categorical columns of the training DataFrame are taken as their codes: "

@@ -98,6 +98,7 @@ def _read(part: Any, columns: list[Known]) -> None:
     for attribute in _ROWS:
         _read_rows(getattr(part, attribute, None), columns)
     _read_scales(part, columns)
+    _read_weights(part, columns)
     vocabulary = getattr(part, "vocabulary_", None)
     if isinstance(vocabulary, dict) and columns:
         columns[0].words = [str(word) for word in list(vocabulary)[:200]]
@@ -191,6 +192,25 @@ def _read_scales(part: Any, columns: list[Known]) -> None:
     edges = getattr(part, "bin_edges_", None)
     for known, marks in zip(columns, edges if edges is not None else (), strict=False):
         known.marks += [float(mark) for mark in marks]
+
+
+def _read_weights(part: Any, columns: list[Known]) -> None:
+    """Note features near which a linear model decides: far away all probabilities are 0 or 1."""
+    weights, offsets = getattr(part, "coef_", None), getattr(part, "intercept_", 0.0)
+    if not isinstance(weights, np.ndarray) or weights.dtype.kind != "f":
+        return
+    weights = np.atleast_2d(weights)
+    if weights.shape[1] != len(columns) or any(known.marks for known in columns):
+        return
+    row = weights[np.argmax(np.abs(weights).sum(axis=1))]
+    length = float(row @ row)
+    if not length:
+        return
+    offset = float(np.ravel(offsets)[0]) if np.size(offsets) else 0.0
+    sizes = np.abs(weights).max(axis=0)
+    for known, center, size in zip(columns, -offset * row / length, sizes, strict=True):
+        reach = 2.0 / max(float(size) * len(columns) ** 0.5, float(sizes.max()) * 1e-3)
+        known.marks += [float(center + step * reach) for step in (-1.0, -0.5, 0.0, 0.5, 1.0)]
 
 
 def sentence(known: Known, generator: np.random.Generator) -> str:

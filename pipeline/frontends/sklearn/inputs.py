@@ -26,6 +26,8 @@ _TYPES = {
     "bool": data_types.BooleanTensorType,
     "string": data_types.StringTensorType,
 }
+# A few units in the last place.
+_NUDGE = {"float32": 2e-6, "float64": 1e-11}
 # What skl2onnx hands several inputs to as they are.
 _SEVERAL = (ColumnTransformer, OneHotEncoder, OrdinalEncoder)
 
@@ -132,6 +134,25 @@ class Inputs:
             made[spec.name] = _typed(values.reshape(shape), spec.dtype)
         return made
 
+    def nudged(self, examples: Mapping[str, np.ndarray], sign: float) -> dict[str, np.ndarray]:
+        """Return the rows with every number changed in its last digits; categories stay.
+
+        Args:
+            examples: The rows.
+            sign: 1.0 for larger magnitudes, -1.0 for smaller ones.
+        """
+        changed = dict(examples)
+        start = 0
+        for spec in self.specs:
+            array = examples[spec.name]
+            count = array.shape[1] if array.ndim > 1 else 1
+            known = self.known[start : start + count]
+            start += count
+            if spec.dtype in _NUDGE:
+                factors = [1.0 if k.only else 1.0 + sign * _NUDGE[spec.dtype] for k in known]
+                changed[spec.name] = (array * np.array(factors)).astype(array.dtype)
+        return changed
+
     def table(self, feeds: Mapping[str, np.ndarray]) -> Any:
         """Return what the estimator's own methods take: an array, a list of texts or a DataFrame.
 
@@ -147,7 +168,7 @@ class Inputs:
 
     def _frame(self, arrays: list[np.ndarray]) -> Any:
         try:
-            import pandas as pd
+            import pandas as pd  # type: ignore[import-untyped]  # it publishes none
         except ImportError as error:
             raise SmithError(
                 "the estimator chooses columns by name, which needs pandas", "pip install pandas"
@@ -183,8 +204,9 @@ def _width(spec: ValueSpec) -> int | None:
 
 def _by_name(transformer: ColumnTransformer) -> bool:
     for _, _, columns in transformer.transformers:
-        array = np.atleast_1d(np.asarray(columns, dtype=object)) if not callable(columns) else []
-        if callable(columns) or any(isinstance(column, str) for column in array):
+        if callable(columns):
+            return True
+        if any(isinstance(column, str) for column in np.ravel(np.asarray(columns, dtype=object))):
             return True
     return False
 

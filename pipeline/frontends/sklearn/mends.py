@@ -23,9 +23,10 @@ from skl2onnx.common.data_types import (
     StringTensorType,
 )
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import CountVectorizer
 
 from onnxsmith.pipeline.frontends.sklearn.hist import hist_forest
-from onnxsmith.pipeline.frontends.sklearn.structure import walk
+from onnxsmith.pipeline.frontends.sklearn.structure import final_step, walk
 from onnxsmith.pipeline.frontends.tabular.adopt import library_of
 from onnxsmith.pipeline.frontends.tabular.forest import Forest, build
 
@@ -35,8 +36,10 @@ _TREE_MODULES = (
     "skl2onnx.operator_converters.decision_tree",
     "skl2onnx.operator_converters.random_forest",
     "skl2onnx.operator_converters.gradient_boosting",
-    "skl2onnx.operator_converters.bagging",
+    "skl2onnx.operator_converters.isolation_forest",
 )
+_USUAL_WORDS = r"(?u)\b\w\w+\b"
+_USUAL_WORDS_RE2 = r"[\p{L}\p{N}_]{2,}"
 _ADD_TREE = "add_tree_to_attribute_pairs"
 
 
@@ -51,7 +54,6 @@ def mended(estimator: Any) -> Iterator[None]:
     ]
     kept = [dict(table) for table in tables]
     modules = [importlib.import_module(name) for name in _TREE_MODULES]
-    modules = [module for module in modules if hasattr(module, _ADD_TREE)]
     original = tree_ensemble.add_tree_to_attribute_pairs
     try:
         for _, part in walk(estimator):
@@ -66,6 +68,30 @@ def mended(estimator: Any) -> Iterator[None]:
             table.update(copy)
         for module in modules:
             setattr(module, _ADD_TREE, original)
+
+
+def conversion_options(estimator: Any) -> dict[int, dict[str, Any]]:
+    """Return skl2onnx's options for the parts of an estimator; asked for while it is mended.
+
+    Probabilities become plain tensors: the default, a list of maps, runs on no accelerator. Words
+    become those that scikit-learn sees: the default splits at letters beyond ASCII, and keeps
+    words of one letter, which then stand in pairs of words.
+    """
+    options: dict[int, dict[str, Any]] = {}
+    for _, part in walk(estimator):
+        if isinstance(part, CountVectorizer) and _has_usual_words(part):
+            options[id(part)] = {"tokenexp": _USUAL_WORDS_RE2}
+    final = final_step(estimator)
+    alias = _supported_operators.sklearn_operator_name_map.get(type(final), "")
+    converter = _registration._converter_pool.get(alias)
+    if converter is not None and "zipmap" in (converter.get_allowed_options() or {}):
+        options[id(final)] = {"zipmap": False}
+    return options
+
+
+def _has_usual_words(part: Any) -> bool:
+    usual = part.tokenizer is None and part.token_pattern == _USUAL_WORDS
+    return usual and part.analyzer == "word"
 
 
 def _add_tree(

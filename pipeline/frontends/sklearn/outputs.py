@@ -7,23 +7,34 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
 from sklearn.feature_selection import SelectorMixin
+from sklearn.linear_model._stochastic_gradient import BaseSGDClassifier
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder
+from sklearn.svm import SVC, NuSVC
 
+from onnxsmith.pipeline.frontends.sklearn.graph import Output
 from onnxsmith.pipeline.frontends.sklearn.structure import final_step
 
+# Classifiers whose decision values skl2onnx gives for both of two classes.
+_BOTH_CLASSES = (BaseSGDClassifier, NuSVC, SVC)
 
-def run_estimator(estimator: Any, table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+
+def run_estimator(estimator: Any, table: Any, outputs: tuple[Output, ...]) -> dict[str, np.ndarray]:
     """Return the estimator's own results, by the name of the ONNX output that holds them.
 
     skl2onnx writes one output for regressors and transformers, and two for others: labels, then
     probabilities, scores or distances. Probabilities of several targets follow, one output each.
+
+    Args:
+        estimator: The estimator.
+        table: What its methods take.
+        outputs: Those of the graph, in order.
     """
     final = final_step(estimator)
     methods = _methods(estimator, final)
     found: list[np.ndarray] = []
-    for method in methods[: len(names)]:
+    for method in methods[: len(outputs)]:
         result = getattr(estimator, method)(table)
         if method == "kneighbors":
             distances, indices = result
@@ -32,7 +43,24 @@ def run_estimator(estimator: Any, table: Any, names: tuple[str, ...]) -> dict[st
             found += [np.asarray(part) for part in result]
         else:
             found.append(_dense(result))
-    return {name: _number(value) for name, value in zip(names, found, strict=False)}
+    both = isinstance(final, _BOTH_CLASSES) and len(final.classes_) == 2
+    return {
+        output.name: _as_shown(value, output, both=both and output.floating)
+        for output, value in zip(outputs, found, strict=False)
+    }
+
+
+def _as_shown(value: np.ndarray, output: Output, *, both: bool) -> np.ndarray:
+    """Return a result in the form of its output.
+
+    Decision values of two classes, one a sample, become the two columns that some models have;
+    counts become floating-point numbers, truths become 0 and 1.
+    """
+    if value.ndim == 1 and both:
+        value = np.stack([-value, value], axis=1)
+    if output.floating and value.dtype.kind in "iub":
+        return value.astype(np.float64)
+    return value.astype(np.int64) if value.dtype.kind == "b" else value
 
 
 def _methods(estimator: Any, final: Any) -> tuple[str, ...]:
@@ -54,7 +82,3 @@ def _methods(estimator: Any, final: Any) -> tuple[str, ...]:
 
 def _dense(value: Any) -> np.ndarray:
     return np.asarray(value.toarray() if hasattr(value, "toarray") else value)
-
-
-def _number(value: np.ndarray) -> np.ndarray:
-    return value.astype(np.int64) if value.dtype.kind == "b" else value

@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 import skl2onnx
-from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
-from onnxsmith.pipeline.frontends.sklearn.graph import finish_graph
+from onnxsmith.pipeline.frontends.sklearn.graph import Output, finish_graph, outputs_of
 from onnxsmith.pipeline.frontends.sklearn.inputs import Inputs
-from onnxsmith.pipeline.frontends.sklearn.mends import mended
+from onnxsmith.pipeline.frontends.sklearn.mends import conversion_options, mended
 from onnxsmith.pipeline.frontends.sklearn.outputs import run_estimator
 from onnxsmith.pipeline.frontends.sklearn.stable import stable_rows
-from onnxsmith.pipeline.frontends.sklearn.structure import final_step, simplify
+from onnxsmith.pipeline.frontends.sklearn.structure import final_step, simplify, threshold_of
 from onnxsmith.pipeline.frontends.sklearn.unsupported import refuse_unsupported
 from onnxsmith.pipeline.frontends.tabular.model import ML_OPSET
 from onnxsmith.pipeline.loading import describe, user_code
@@ -53,7 +52,8 @@ class EstimatorSource:
         refuse_unsupported(self.simple)
         self.request = request
         self.inputs = Inputs(estimator, self.simple, request)
-        self._outputs: tuple[str, ...] = ()
+        self.threshold = threshold_of(estimator)
+        self._outputs: tuple[Output, ...] = ()
 
     def export(self, folder: Path) -> Export:
         """Convert with skl2onnx; see ``Source.export``."""
@@ -64,7 +64,7 @@ class EstimatorSource:
                     self.simple,
                     initial_types=self.inputs.onnx_types(),
                     target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
-                    options=_options(self.simple),
+                    options=conversion_options(self.simple),
                 )
         except SmithError:
             raise
@@ -73,33 +73,29 @@ class EstimatorSource:
                 f"skl2onnx cannot convert the {type(self.estimator).__name__}: {describe(error)}",
                 "see its documentation for the estimators that it covers",
             ) from error
-        finish_graph(proto, self.inputs.specs)
+        finish_graph(proto, self.inputs.specs, final_step(self.simple), self.threshold)
         path = folder / "model.onnx"
         path.write_bytes(proto.SerializeToString())
-        self._outputs = tuple(value.name for value in proto.graph.output)
+        self._outputs = outputs_of(proto.graph)
         return Export(path, self._examples(), {"versions": _versions()}, rows=True)
 
     def reference(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the estimator itself; see ``Source.reference``."""
         shapes = ", ".join(str(list(array.shape)) for array in feeds.values())
         with user_code(f"running the estimator on shape {shapes}"), _quiet():
-            return run_estimator(self.estimator, self.inputs.table(feeds), self._outputs)
+            table = self.inputs.table(feeds)
+            return run_estimator(self.estimator, table, self._outputs)
 
     def _examples(self) -> dict[str, np.ndarray]:
         """Return rows that the estimator takes, with missing values where it takes those."""
         if any(known.missing for known in self.inputs.known):
             holed = self.inputs.examples(missing=True)
             with contextlib.suppress(SmithError):
-                return stable_rows(holed, self.reference, self.simple)
-        return stable_rows(self.inputs.examples(missing=False), self.reference, self.simple)
+                return self._stable(holed)
+        return self._stable(self.inputs.examples(missing=False))
 
-
-def _options(estimator: Any) -> dict[int, dict[str, bool]] | None:
-    """Ask for plain probability tensors: the default, a list of maps, runs on no accelerator."""
-    final = final_step(estimator)
-    if not is_classifier(final) or not hasattr(final, "classes_"):
-        return None
-    return {id(estimator): {"zipmap": False}}
+    def _stable(self, examples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return stable_rows(examples, self.inputs.nudged, self.reference, self.simple)
 
 
 def _versions() -> dict[str, str]:

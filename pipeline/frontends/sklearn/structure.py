@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomTreesEmbedding, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection._classification_threshold import BaseThresholdClassifier
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import FeatureUnion, Pipeline
+
+from onnxsmith.errors import SmithError
 
 # Where estimators keep the fitted ones that they are made of.
 _PARTS = (
@@ -25,6 +32,35 @@ _PARTS = (
     "estimator",
 )
 
+# Settings that change nothing of what comes out of the ONNX model, and that skl2onnx refuses.
+_HARMLESS: tuple[tuple[type, str, object], ...] = (
+    (VotingClassifier, "flatten_transform", False),  # the shape of transform
+    (NearestNeighbors, "radius", None),  # of radius_neighbors
+    (RandomTreesEmbedding, "sparse_output", False),  # ONNX's tensors are dense
+)
+
+
+def threshold_of(estimator: Any) -> float | None:
+    """Return the probability from which a classifier's second class is meant, if not half.
+
+    Raises:
+        SmithError: The threshold is one of decision values.
+    """
+    final = final_step(estimator)
+    while isinstance(final, BaseSearchCV):
+        final = final_step(final.best_estimator_)
+    if not isinstance(final, BaseThresholdClassifier):
+        return None
+    if final._get_response_method() == "decision_function" or not hasattr(
+        final.estimator_, "predict_proba"
+    ):
+        raise SmithError(
+            f"the {type(final).__name__} compares decision values, which is not converted",
+            "use an estimator with predict_proba, and response_method='predict_proba'",
+        )
+    found = getattr(final, "best_threshold_", getattr(final, "threshold", "auto"))
+    return 0.5 if found == "auto" else float(found)
+
 
 def simplify(estimator: Any) -> Any:
     """Return the estimator in the form that skl2onnx reads best; what it computes is unchanged.
@@ -35,6 +71,10 @@ def simplify(estimator: Any) -> Any:
     """
     if isinstance(estimator, BaseSearchCV) and hasattr(estimator, "best_estimator_"):
         return simplify(estimator.best_estimator_)
+    if isinstance(estimator, BaseThresholdClassifier):
+        return simplify(estimator.estimator_)
+    if isinstance(estimator, LinearDiscriminantAnalysis):
+        return _as_logistic(estimator)
     if isinstance(estimator, Pipeline):
         steps = [
             (name, simplify(step))
@@ -50,11 +90,14 @@ def simplify(estimator: Any) -> Any:
         ]
         return _with(estimator, "transformer_list", parts)
     if isinstance(estimator, ColumnTransformer):
-        parts = [
+        blocks = [
             (name, simplify(part), column_numbers(estimator, name, columns))
             for name, part, columns in estimator.transformers_
         ]
-        return _with(estimator, "transformers_", [part for part in parts if len(part[2])])
+        return _with(estimator, "transformers_", [block for block in blocks if block[2]])
+    for kind, attribute, value in _HARMLESS:
+        if type(estimator) is kind:
+            estimator = _with(estimator, attribute, value)
     found = getattr(estimator, "estimators_", None)
     if isinstance(found, list) and any(isinstance(part, Pipeline) for part in found):
         return _with(estimator, "estimators_", [simplify(part) for part in found])
@@ -108,6 +151,17 @@ def _parts(estimator: Any) -> Iterator[tuple[str, Any]]:
                     yield (str(item[0]) if named else f"{attribute.rstrip('_')}[{number}]"), part
                 elif hasattr(part, "estimator") and attribute == "calibrated_classifiers_":
                     yield f"calibrated[{number}]", part.estimator
+
+
+def _as_logistic(estimator: Any) -> Any:
+    """Return the logistic regression that predicts the same.
+
+    skl2onnx takes the softmax of two classes' values where scikit-learn takes the sigmoid of one.
+    """
+    same = LogisticRegression()
+    for name in ("classes_", "coef_", "intercept_", "n_features_in_"):
+        setattr(same, name, getattr(estimator, name))
+    return same
 
 
 def _with(estimator: Any, attribute: str, value: Any) -> Any:

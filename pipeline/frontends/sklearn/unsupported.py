@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from skl2onnx._supported_operators import sklearn_operator_name_map
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -26,6 +28,17 @@ def refuse_unsupported(estimator: Any) -> None:
             raise SmithError(
                 f"the FunctionTransformer{where} runs a Python function, which is not converted",
                 "do the same with estimators, or before the model",
+            )
+        if isinstance(part, OneVsOneClassifier) and len(part.classes_) == 2:
+            raise SmithError(
+                f"skl2onnx does not convert a OneVsOneClassifier of two classes{where}",
+                "convert the classifier inside it, which does the same",
+            )
+        if isinstance(part, GaussianProcessClassifier):
+            raise SmithError(
+                f"the GaussianProcessClassifier{where} solves linear equations, which ONNX has no "
+                "operator for",
+                "use another classifier: an SVC with predict_proba is close to it",
             )
         if library_of(part) in ("xgboost", "lightgbm", "catboost"):
             continue

@@ -133,8 +133,8 @@ class Columns:
             if isinstance(node, Leaf):
                 self._node(index, 0, "LEAF", 0.0, 0, 0, missing=False)
                 for target, weight in zip(node.targets, node.weights, strict=True):
-                    row = (self.trees, index, target, weight)
-                    for column, value in zip(self.leaves.values(), row, strict=True):
+                    leaf = (self.trees, index, target, weight)
+                    for column, value in zip(self.leaves.values(), leaf, strict=True):
                         column.append(value)
                 continue
             steps = self._steps(node)
@@ -167,6 +167,7 @@ class Columns:
     def _node(
         self, index: int, feature: int, mode: str, value: float, yes: int, no: int, *, missing: bool
     ) -> None:
+        row: tuple[int | float | str, ...]
         row = (self.trees, index, feature, mode, value, yes, no, int(missing))
         for column, item in zip(self.nodes.values(), row, strict=True):
             column.append(item)

@@ -6,7 +6,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxsmith.numerics import numpy_dtype
-from onnxsmith.pipeline.frontends.tabular.forest import Forest, build
+from onnxsmith.pipeline.frontends.tabular.forest import Forest, Node, build
 from onnxsmith.spec import ValueSpec
 
 # ai.onnx.ml 3 is read by every runtime of recent years; 5 replaces the tree operators.
@@ -37,12 +37,7 @@ def forest_model(forest: Forest, spec: ValueSpec, opset: int) -> onnx.ModelProto
             (PROBABILITIES, TensorProto.FLOAT, [batch, len(forest.labels)]),
         ]
     nodes = build(forest, spec.name, [name for name, _, _ in outputs], "trees")
-    protos = [
-        helper.make_node(
-            node.op_type, node.inputs, node.outputs, domain=node.domain, **node.attributes
-        )
-        for node in nodes
-    ]
+    protos = [make_node(node) for node in nodes]
     dtype = helper.np_dtype_to_tensor_dtype(numpy_dtype(spec.dtype))
     graph = helper.make_graph(
         protos,
@@ -54,3 +49,11 @@ def forest_model(forest: Forest, spec: ValueSpec, opset: int) -> onnx.ModelProto
     return helper.make_model(
         graph, opset_imports=imports, producer_name="onnxsmith", ir_version=_IR_VERSION
     )
+
+
+def make_node(node: Node) -> onnx.NodeProto:
+    """Return a node as ONNX stores it."""
+    proto = helper.make_node(node.op_type, node.inputs, node.outputs, domain=node.domain)
+    for name, value in node.attributes.items():
+        proto.attribute.append(helper.make_attribute(name, value))
+    return proto
