@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.linear_model._stochastic_gradient import BaseSGDClassifier
 from sklearn.svm import SVC, NuSVC
 
 from onnxsmith.spec import ValueSpec
@@ -38,21 +39,21 @@ def finish_graph(
     _name_locale(graph)
     if threshold is not None:
         _apply_threshold(graph, threshold, final.classes_)
-    if (
-        isinstance(final, (SVC, NuSVC))
-        and len(final.classes_) == 2
-        and not hasattr(final, "predict_proba")
-    ):
+    if isinstance(final, (SVC, NuSVC)) and decides_between_two(final):
         # The two columns are those of the other class each.
         _after(graph, graph.output[1].name, "Neg", [])
     if isinstance(final, QuadraticDiscriminantAnalysis):  # its labels are one row
         _flatten(graph, "label")
-    if has_one_score(final):
+    if decides_between_two(final) and not isinstance(final, BOTH_CLASSES):
         dims = graph.output[1].type.tensor_type.shape.dim
         if len(dims) == 2:
             dims[1].dim_value = 1  # skl2onnx declares 2
     _true_shapes(proto)
     _name_batch(graph, specs)
+
+
+# Classifiers whose decision values skl2onnx gives for both of two classes.
+BOTH_CLASSES = (BaseSGDClassifier, NuSVC, SVC)
 
 
 @dataclass(frozen=True)

@@ -234,10 +234,10 @@ def _texts(
 
 def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "bool":
-        return values > 0
+        return np.asarray(values > 0)
     if dtype.startswith("int"):
-        return np.rint(values).astype(dtype)
-    return values.astype(dtype)
+        return np.asarray(np.rint(values).astype(dtype))
+    return np.asarray(values.astype(dtype))
 
 
 def _own_type(array: np.ndarray, spec: ValueSpec) -> np.ndarray:

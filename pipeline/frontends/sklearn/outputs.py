@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
 from sklearn.feature_selection import SelectorMixin
-from sklearn.linear_model._stochastic_gradient import BaseSGDClassifier
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder
-from sklearn.svm import SVC, NuSVC
 
-from onnxsmith.pipeline.frontends.sklearn.graph import Output
+from onnxsmith.pipeline.frontends.sklearn.graph import BOTH_CLASSES, Output, decides_between_two
 from onnxsmith.pipeline.frontends.sklearn.structure import final_step
-
-# Classifiers whose decision values skl2onnx gives for both of two classes.
-_BOTH_CLASSES = (BaseSGDClassifier, NuSVC, SVC)
 
 
 def run_estimator(estimator: Any, table: Any, outputs: tuple[Output, ...]) -> dict[str, np.ndarray]:
@@ -43,7 +38,7 @@ def run_estimator(estimator: Any, table: Any, outputs: tuple[Output, ...]) -> di
             found += [np.asarray(part) for part in result]
         else:
             found.append(_dense(result))
-    both = isinstance(final, _BOTH_CLASSES) and len(final.classes_) == 2
+    both = isinstance(final, BOTH_CLASSES) and decides_between_two(final)
     return {
         output.name: _as_shown(value, output, both=both and output.floating)
         for output, value in zip(outputs, found, strict=False)

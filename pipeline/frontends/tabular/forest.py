@@ -167,8 +167,8 @@ class Columns:
     def _node(
         self, index: int, feature: int, mode: str, value: float, yes: int, no: int, *, missing: bool
     ) -> None:
-        row: tuple[int | float | str, ...]
-        row = (self.trees, index, feature, mode, value, yes, no, int(missing))
+        numbers = (yes, no, int(missing))
+        row: list[int | float | str] = [self.trees, index, feature, mode, value, *numbers]
         for column, item in zip(self.nodes.values(), row, strict=True):
             column.append(item)
 
