@@ -28,7 +28,7 @@ class KerasFrontend:
         "(--weights: .weights.h5, .h5 or .keras)"
     )
     isolated: ClassVar[bool] = True
-    environment: ClassVar[str] = "keras"
+    environment: ClassVar[str] = "tensorflow"
 
     def match(self, source: str) -> Match | None:
         """Take files by suffix, and callables of modules that import keras."""
