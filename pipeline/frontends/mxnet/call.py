@@ -132,6 +132,10 @@ class Call:
         )
 
 
+def _never(attrs: Mapping[str, str]) -> bool:
+    return False
+
+
 Values = ir.Value | Sequence[ir.Value]
 
 
@@ -145,6 +149,7 @@ class Operator:
         weights: Which of those (by number) must be in the file of weights.
         unused: Which inputs inference does not need: labels, and flat weights that are cut up.
         outputs: Names of the outputs where they are not just numbered.
+        numbered: Whether even a single output has a number, by the node's attributes.
     """
 
     convert: Callable[[Call], Values]
@@ -152,6 +157,7 @@ class Operator:
     weights: frozenset[int] = frozenset()
     unused: frozenset[int] = frozenset()
     outputs: tuple[str, ...] = ()
+    numbered: Callable[[Mapping[str, str]], bool] = _never
 
 
 Family = Mapping[str, Operator]

@@ -278,7 +278,8 @@ def _output_name(node: Node, operator: Operator, number: int, count: int) -> str
     """Return what MXNet calls the output (``Symbol.list_outputs``)."""
     if number < len(operator.outputs):
         return f"{node.name}_{operator.outputs[number]}"
-    return f"{node.name}_output{number}" if count > 1 else f"{node.name}_output"
+    numbered = count > 1 or operator.numbered(node.attrs)
+    return f"{node.name}_output{number}" if numbered else f"{node.name}_output"
 
 
 def _dtype(spec: ValueSpec) -> ir.DataType:
@@ -303,4 +304,3 @@ def _unknown(nodes: list[Node]) -> SmithError:
         f"the operator of {first} cannot be imported{more}",
         "replace it in the model, and export that again",
     )
-

@@ -24,20 +24,25 @@ Dims = list[Dim]
 _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _DEPTH = 256
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Their result has the shape of their first input.
-_KEEPING = frozenset(
+_KEEPING = _words(
     """Activation LeakyReLU BatchNorm BatchNorm_v1 CuDNNBatchNorm InstanceNorm LRN L2Normalization
     Dropout Cast cast amp_cast identity _copy BlockGrad clip relu sigmoid tanh softsign sqrt square
     exp log abs negative _plus_scalar _minus_scalar _mul_scalar _div_scalar _rminus_scalar
     _rdiv_scalar _power_scalar _PlusScalar _MinusScalar _MulScalar _DivScalar _maximum_scalar
     _minimum_scalar softmax SoftmaxActivation LayerNorm SequenceMask SequenceReverse
-    """.split()
+    """
 )
-_PAIRS = frozenset(
-    "elemwise_add elemwise_sub elemwise_mul elemwise_div _Plus _plus _Minus _minus _Mul _mul".split()
+_PAIRS = _words(
+    "elemwise_add elemwise_sub elemwise_mul elemwise_div _Plus _plus _Minus _minus _Mul _mul"
 )
 # Their result has the axes of their first input and its channels, but other sizes.
-_RESIZING = frozenset("Pooling Pooling_v1 UpSampling _contrib_BilinearResize2D".split())
+_RESIZING = _words("Pooling Pooling_v1 UpSampling _contrib_BilinearResize2D")
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class _Finder:
         passes = (use.number == 0 and node.op in _KEEPING) or node.op in _PAIRS
         if passes or (use.number == 0 and node.op in _RESIZING):
             dims = self.expect((use.at, 0), depth + 1)
-            if dims is None or not node.op in _RESIZING:
+            if dims is None or node.op not in _RESIZING:
                 return dims
             return [*dims[:2], *_SPACE.get(len(dims) - 2, ())] if 3 <= len(dims) <= 5 else None
         return None

@@ -239,8 +239,8 @@ class _Reader:
     def read(self) -> Params:
         if not is_params(bytes(self.data[:8])):
             raise SmithError(
-                f"{self.path} is not a .params file of MXNet", "give the file that was saved with"
-                " the -symbol.json file",
+                f"{self.path} is not a .params file of MXNet",
+                "give the file that was saved with the -symbol.json file",
             )
         self.at = 16
         arrays = [self._array() for _ in range(self._count("arrays"))]
@@ -253,10 +253,8 @@ class _Reader:
         magic = self._take("<I")
         if magic in (_V2, _V3):
             return self._current(magic)
-        if magic == _V1:
-            shape = self._dims("<i", "q")
-        else:  # before 0.9 the rank stands here
-            shape = self._dims_of(magic, "I")
+        # Before 0.9 the rank stands in the place of the magic number.
+        shape = self._dims("<i", "q") if magic == _V1 else self._dims_of(magic, "I")
         return None if not shape else self._rest(shape)
 
     def _current(self, magic: int) -> StoredArray | None:
@@ -275,9 +273,7 @@ class _Reader:
         self._skip_device()
         return StoredArray(shape, self._region(self._dtype(), shape))
 
-    def _sparse(
-        self, storage: int, shape: tuple[int, ...], stored: tuple[int, ...]
-    ) -> StoredArray:
+    def _sparse(self, storage: int, shape: tuple[int, ...], stored: tuple[int, ...]) -> StoredArray:
         self._skip_device()
         dtype = self._dtype()
         indices = [(self._dtype(), self._dims("<i", "q")) for _ in range(storage)]

@@ -86,6 +86,12 @@ def _terms(call: Call, codes: list[int], order: list[int], dims: list[Dim]) -> l
         at += 1
     if sum(term.rest for term in terms) > 1:
         raise call.error(f"shape={codes} leaves more than one size open")
+    _fill_in(terms, dims)
+    return terms
+
+
+def _fill_in(terms: list[_Term], dims: list[Dim]) -> None:
+    """Work out the sizes whose axes are all known."""
     for term in terms:
         known = [dim for dim in (dims[axis] for axis in term.axes) if isinstance(dim, int)]
         if term.axes and len(known) == len(term.axes):
@@ -93,7 +99,6 @@ def _terms(call: Call, codes: list[int], order: list[int], dims: list[Dim]) -> l
             for dim in known:
                 size *= dim
             term.size = size // term.divisor
-    return terms
 
 
 def _split(call: Call, sizes: list[int], axis: int, dims: list[Dim]) -> list[_Term]:
@@ -137,7 +142,7 @@ def _emit(call: Call, x: ir.Value, terms: list[_Term]) -> ir.Value:
             parts.append(graph.integers([size], "size"))
     target = graph.add("Concat", parts, {"axis": 0})
     result = graph.add("Reshape", [x, target])
-    _note_shape(x, result, shape, terms)
+    _note_shape(x, result, terms)
     return result
 
 
@@ -151,13 +156,11 @@ def _computed(call: Call, x: ir.Value, term: _Term) -> ir.Value:
     return graph.add("Div", [size, graph.integers([term.divisor], "divisor")])
 
 
-def _note_shape(
-    x: ir.Value, result: ir.Value, shape: list[int | None], terms: list[_Term]
-) -> None:
+def _note_shape(x: ir.Value, result: ir.Value, terms: list[_Term]) -> None:
     """Say what is known of the shape, which the inference does not see through the arithmetic."""
     dims = dims_of(x)
     known: list[Dim] = []
-    for size, term in zip(shape, terms, strict=True):
+    for term in terms:
         if term.size is not None:
             known.append(term.size)
         elif len(term.axes) == 1 and term.divisor == 1:

@@ -123,9 +123,7 @@ class MxnetSource:
             raise SmithError(error.message, f"say the sizes: --input '{suggestion}'") from error
 
 
-def _fits(
-    plan: Plan, specs: Mapping[str, ValueSpec], sizes: Mapping[str, int], opset: int
-) -> bool:
+def _fits(plan: Plan, specs: Mapping[str, ValueSpec], sizes: Mapping[str, int], opset: int) -> bool:
     """Return whether the graph can be built with the given sizes."""
     sized = {
         name: replace(
@@ -149,9 +147,7 @@ def _has_space(specs: list[ValueSpec]) -> bool:
     return bool(sizes - {"batch", "time"})
 
 
-def _suggest(
-    plan: Plan, specs: Mapping[str, ValueSpec], spec: ValueSpec, opset: int
-) -> str:
+def _suggest(plan: Plan, specs: Mapping[str, ValueSpec], spec: ValueSpec, opset: int) -> str:
     """Return the text of ``--input`` with square sizes that give the features asked for."""
     size = _fitting_size(plan, specs, spec, opset) if len(spec.shape or ()) > 2 else None
     dims = [

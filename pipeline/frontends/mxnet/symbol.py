@@ -187,7 +187,8 @@ def _node(value: Any, at: int, count: int) -> Node:
         attrs.update(_texts(value.get(key, {}), at))
     if value.get("subgraphs"):
         raise SmithError(
-            f"the node {name[:80]!r} ({op[:80]}) holds a graph of its own, which cannot be imported",
+            f"the node {name[:80]!r} ({op[:80]}) holds a graph of its own, which cannot be "
+            "imported",
             "unroll the loop or the condition, and export the model again",
         )
     where = f"node {at}"

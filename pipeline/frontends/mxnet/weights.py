@@ -40,9 +40,7 @@ def transposed(call: Call, number: int) -> ir.Value:
     if array is None:
         return call.graph.transpose(value, (1, 0))
     shape = (array.shape[1], array.shape[0])
-    return lazy(
-        call.graph, lambda: array.numpy().T, array.dtype, shape, f"{value.name}_transposed"
-    )
+    return lazy(call.graph, lambda: array.numpy().T, array.dtype, shape, f"{value.name}_transposed")
 
 
 def lazy(

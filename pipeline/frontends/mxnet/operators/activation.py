@@ -117,10 +117,9 @@ def _softmax(call: Call, op_type: str, *, negate: bool) -> ir.Value:
 
 
 def softmax_activation(call: Call) -> ir.Value:
-    """Over the channels, or over all values of each sample."""
-    if call.attrs.text("mode", "instance", ("instance", "channel")) == "channel":
-        return call.graph.add("Softmax", [call[0]], {"axis": 1})
-    return softmax_of_samples(call)
+    """Over the channels, or over the last axis (``instance``)."""
+    channel = call.attrs.text("mode", "instance", ("instance", "channel")) == "channel"
+    return call.graph.add("Softmax", [call[0]], {"axis": 1 if channel else -1})
 
 
 def softmax_of_samples(call: Call) -> ir.Value:

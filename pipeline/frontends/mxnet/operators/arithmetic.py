@@ -211,7 +211,11 @@ OPERATORS: Family = {
     **{name: _pair(rule) for rule, names in _BROADCAST.items() for name in names},
     **{f"elemwise_{rule}": _pair(rule) for rule in _ELEMENTWISE},
     **{name: _with_number(rule) for rule, names in _SCALAR.items() for name in names},
-    **{name: _with_number(rule, reverse=True) for rule, names in _REVERSED.items() for name in names},
+    **{
+        name: _with_number(rule, reverse=True)
+        for rule, names in _REVERSED.items()
+        for name in names
+    },
     "add_n": Operator(add_n),
     "ElementWiseSum": Operator(add_n, outputs=("output",)),
     "smooth_l1": Operator(smooth_l1),

@@ -84,9 +84,7 @@ def _window(call: Call) -> tuple[tuple[int, ...], dict[str, AttributeValue]]:
     return kernel, attributes
 
 
-def _spatial(
-    call: Call, name: str, kernel: Sequence[int], default: int, low: int = 1
-) -> list[int]:
+def _spatial(call: Call, name: str, kernel: Sequence[int], default: int, low: int = 1) -> list[int]:
     """Return an attribute with one number for each axis of the kernel."""
     found = call.attrs.integers(name) or (default,) * len(kernel)
     if len(found) != len(kernel) or not all(low <= n <= _MAX_WINDOW for n in found):

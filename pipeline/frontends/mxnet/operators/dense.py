@@ -62,7 +62,9 @@ def dot(call: Call) -> ir.Value:
         rank = call.rank(1)
         right = graph.transpose(right, [rank - 1, *range(rank - 1)])
     if call.rank(1) <= 2:
-        return graph.add("MatMul", [left, right])
+        product = graph.add("MatMul", [left, right])
+        # MXNet has no scalars.
+        return graph.reshape(product, [1]) if not dims_of(product) else product
     flat = graph.reshape_to(right, [(right, 0), -1])
     product = graph.add("MatMul", [left, flat])
     shape = [(left, axis) for axis in range(call.rank() - 1)]

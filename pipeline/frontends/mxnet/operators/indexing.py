@@ -75,15 +75,15 @@ def one_hot(call: Call) -> ir.Value:
     """``on_value`` at the index along a new last axis, ``off_value`` elsewhere."""
     graph = call.graph
     depth = call.attrs.bounded("depth", 0, 1, 2**31)
-    dtype = call.attrs.dtype("dtype", ir.DataType.FLOAT).numpy()
+    dtype = call.attrs.dtype("dtype", ir.DataType.FLOAT)
     pair = [call.attrs.number("off_value", 0.0), call.attrs.number("on_value", 1.0)]
-    values = graph.constant(np.array(pair).astype(dtype), "values")
+    values = graph.constant(np.array(pair, np.float32), "values")  # runtimes know few types
     size = graph.constant(np.array(depth, np.int64), "depth")
-    return graph.add("OneHot", [_indices(call, call[0]), size, values])
+    return graph.cast(graph.add("OneHot", [_indices(call, call[0]), size, values]), dtype)
 
 
 def where(call: Call) -> ir.Value:
-    """x where the condition is not 0, else y; a vector chooses whole rows."""
+    """X where the condition is not 0, else y; a vector chooses whole rows."""
     graph = call.graph
     condition = graph.cast(call[0], ir.DataType.BOOL)
     if call.rank() == 1 and call.rank(1) > 1:
@@ -152,9 +152,9 @@ def _bounded(call: Call, index: ir.Value, axis: int) -> ir.Value:
     if mode == "raise":
         return index
     if index.const_value is not None and mode == "clip":
-        size = call.dims()[axis]
+        count = call.dims()[axis]
         numbers = index.const_value.numpy()
-        if isinstance(size, int) and numbers.size and 0 <= numbers.min() <= numbers.max() < size:
+        if isinstance(count, int) and numbers.size and 0 <= numbers.min() <= numbers.max() < count:
             return index
     size = graph.cast(graph.shape([(call[0], axis)]), index.dtype or ir.DataType.INT64)
     size = _as_scalar(call, size)

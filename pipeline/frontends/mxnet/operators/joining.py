@@ -5,6 +5,8 @@ Source: MXNet ``src/operator/nn/concat.cc``, ``slice_channel-inl.h``, ``tensor/m
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import onnx_ir as ir
 
 from onnxsmith.pipeline.frontends.mxnet.call import Call, Family, Operator
@@ -66,7 +68,7 @@ def split_v2(call: Call) -> list[ir.Value]:
         parts = graph.split(call[0], axis, [size // sections] * sections)
     else:
         starts = [*call.attrs.integers("indices"), call.size(axis)]
-        sizes = [end - start for start, end in zip(starts[:-1], starts[1:], strict=True)]
+        sizes = [end - start for start, end in pairwise(starts)]
         if not sizes or starts[0] != 0 or any(size < 0 for size in sizes):
             raise call.error(f"indices={starts[:-1]} do not split an axis of {starts[-1]}")
         parts = graph.split(call[0], axis, sizes)
@@ -80,7 +82,7 @@ def _all(call: Call) -> list[ir.Value]:
 
 
 _CONCAT = Operator(concat, outputs=("output",))
-_SPLIT = Operator(slice_channel)
+_SPLIT = Operator(slice_channel, numbered=lambda attrs: True)
 
 OPERATORS: Family = {
     "Concat": _CONCAT,

@@ -1,6 +1,7 @@
 """Outputs that carry a loss in training: at inference each is a function of its first input.
 
-Source: MXNet ``src/operator/softmax_output-inl.h``, ``regression_output-inl.h``, ``svm_output-inl.h``.
+Source: MXNet ``src/operator/softmax_output-inl.h``, ``regression_output-inl.h``,
+``svm_output-inl.h``.
 """
 
 from __future__ import annotations

@@ -168,9 +168,7 @@ _BATCH_NORM = Operator(
 _BATCH_NORM_RELU = Operator(
     batch_norm_relu, _STATISTICS, frozenset({1, 2, 3, 4}), outputs=("output", "mean", "var")
 )
-_LAYER_NORM = Operator(
-    layer_norm, _AFFINE, frozenset({1, 2}), outputs=("output", "mean", "std")
-)
+_LAYER_NORM = Operator(layer_norm, _AFFINE, frozenset({1, 2}), outputs=("output", "mean", "std"))
 
 OPERATORS: Family = {
     "BatchNorm": _BATCH_NORM,

@@ -7,7 +7,7 @@ Source: MXNet ``src/operator/nn/pooling-inl.h``, ``nn/pool.h``, ``pooling_v1-inl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -93,10 +93,14 @@ def _pooling(call: Call, x: ir.Value, kind: str) -> ir.Value:
             raise call.refuse("the convention 'same' for other than max pooling without pads")
         end = [k - 1 for k in window.kernel]
         return call.graph.add("MaxPool", [x], window.attributes(window.begin, end))
+    first = call.node.op == "Pooling_v1"
     if kind == "max":
+        if first and any(window.pad):  # its padding is 0 and counts
+            x = _pad(call, x, window.begin, window.begin, 0.0)
+            window = replace(window, pad=(0,) * len(window.pad))
         return _max(call, x, window)
     if kind == "avg":
-        if call.node.op == "Pooling_v1":
+        if first:
             return _mean_of_whole(call, x, window)
         return _mean(call, x, window, padded=call.attrs.flag("count_include_pad", True))
     order = call.attrs.integer("p_value", 2) if kind == "lp" else 1
@@ -125,12 +129,30 @@ def _mean(call: Call, x: ir.Value, window: _Window, *, padded: bool) -> ir.Value
     begin = window.begin
     if padded and not window.full:
         return _mean_of_whole(call, x, window)
+    if window.full and not window.plain:
+        return _mean_by_count(call, x, window, padded=padded)
     if padded and any(begin):
         x, begin = _pad(call, x, begin, begin, 0.0), [0] * len(begin)
     attributes = window.attributes(begin, begin)
     if window.full:
         attributes["ceil_mode"] = 1
     return call.graph.add("AveragePool", [x], attributes)
+
+
+def _mean_by_count(call: Call, x: ir.Value, window: _Window, *, padded: bool) -> ir.Value:
+    """Divide by counts that are pooled themselves; a window beyond the input gives 0."""
+    graph = call.graph
+    rank = len(dims_of(x))
+    one = ir.tensor(np.ones(1, (x.dtype or ir.DataType.FLOAT).numpy()))
+    shape = graph.shape([1, 1, *((x, axis) for axis in range(2, rank))])
+    counted = graph.add("ConstantOfShape", [shape], {"value": one})
+    around = window
+    if padded:
+        counted = _pad(call, counted, window.begin, window.begin, 1.0)
+        around = replace(window, pad=(0,) * len(window.pad))
+    share = _mean_of_whole(call, counted, around)
+    share = graph.add("Max", [share, graph.scalar(1e-6, x, "least")])
+    return graph.add("Div", [_mean_of_whole(call, x, window), share])
 
 
 def _mean_of_whole(call: Call, x: ir.Value, window: _Window) -> ir.Value:

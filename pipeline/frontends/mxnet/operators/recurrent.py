@@ -231,7 +231,7 @@ _RNN = Operator(
     rnn,
     ("data", "parameters", "state", "state_cell"),
     unused=frozenset({1}),
-    outputs=("output", "state", "state_cell"),
+    outputs=("output", "state_output", "statecell_output"),
 )
 
 OPERATORS: Family = {"RNN": _RNN, "_npx_rnn": _RNN}

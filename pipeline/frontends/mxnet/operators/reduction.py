@@ -137,10 +137,7 @@ def _topk(
 ) -> tuple[ir.Value, ir.Value]:
     """Return values and places; a count below 1 stands for all."""
     graph = call.graph
-    if count >= 1:
-        number = graph.integers([count], "k")
-    else:
-        number = graph.shape([(x, axis)])
+    number = graph.integers([count], "k") if count >= 1 else graph.shape([(x, axis)])
     attributes = {"axis": axis, "largest": 0 if smallest else 1}
     values, places = graph.add_many("TopK", [x, number], attributes, 2)
     return values, places
@@ -170,6 +167,8 @@ def cumsum(call: Call) -> ir.Value:
     return graph.add("CumSum", [x, graph.constant(np.array(axis, np.int64), "axis")])
 
 
+_TOPK = Operator(topk, numbered=lambda attrs: attrs.get("ret_typ") in ("value", "both"))
+
 OPERATORS: Family = {
     "sum": _reduction("ReduceSum"),
     "sum_axis": _reduction("ReduceSum"),
@@ -187,9 +186,10 @@ OPERATORS: Family = {
     "argmax": _extreme("ArgMax"),
     "argmin": _extreme("ArgMin"),
     "argmax_channel": Operator(argmax_channel),
-    "topk": Operator(topk),
-    "_npx_topk": Operator(topk),
-    "sort": Operator(sort),
+    "topk": _TOPK,
+    "_npx_topk": _TOPK,
+    "sort": Operator(sort, numbered=lambda attrs: True),
     "argsort": Operator(argsort),
     "cumsum": Operator(cumsum),
+    "_np_cumsum": Operator(cumsum),
 }

@@ -67,7 +67,7 @@ def bilinear_resize(call: Call) -> ir.Value:
     corners = call.attrs.flag("align_corners", True)
     attributes: dict[str, AttributeValue] = {
         "mode": "linear",
-        "coordinate_transformation_mode": "align_corners" if corners else "half_pixel",
+        "coordinate_transformation_mode": "align_corners" if corners else "pytorch_half_pixel",
     }
     sizes: list[Part] = []
     if mode == "like":

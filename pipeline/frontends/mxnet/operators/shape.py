@@ -179,9 +179,7 @@ def repeat(call: Call) -> ir.Value:
     axis = call.normal(axis, rank)
     counts = [1] * (rank + 1)
     counts[axis + 1] = times
-    copies = graph.add(
-        "Tile", [graph.unsqueeze(x, [axis + 1]), graph.integers(counts, "repeats")]
-    )
+    copies = graph.add("Tile", [graph.unsqueeze(x, [axis + 1]), graph.integers(counts, "repeats")])
     shape = [0] * axis + [-1] + [0] * (rank - axis - 1)
     if axis == rank - 1:
         return graph.reshape(copies, shape)
@@ -204,7 +202,8 @@ def broadcast_to(call: Call) -> ir.Value:
     if len(shape) != call.rank() or any(not 0 <= dim < _MAX_REPEATS for dim in shape):
         raise call.error(f"shape={list(shape)} does not fit an input of {call.rank()} axes")
     # Expand takes 1 as "keep".
-    return call.graph.add("Expand", [call[0], call.graph.integers([d or 1 for d in shape], "shape")])
+    sizes = call.graph.integers([dim or 1 for dim in shape], "shape")
+    return call.graph.add("Expand", [call[0], sizes])
 
 
 def broadcast_axis(call: Call) -> ir.Value:
