@@ -56,7 +56,7 @@ test-frameworks:
 
 run-frameworks: $(VENV)/.installed-frameworks
 	$(if $(MATERIAL),ONNXSMITH_MATERIAL="$(MATERIAL)" )$(BIN)/pytest tests/frameworks \
-		-m "not gpu$(if $(MATERIAL),, and not real)" --durations=15
+		tests/docs/test_pages.py -m "not gpu$(if $(MATERIAL),, and not real)" --durations=15
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

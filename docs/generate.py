@@ -86,6 +86,8 @@ def _option(option: click.Option, context: click.Context) -> tuple[str, str, str
     what = option.help or ""
     if option.required:
         what = f"{what} Required.".strip()
+    if isinstance(option.show_default, str):  # in words, where the value depends on the machine
+        return f"`{spelling}`", option.show_default, what
     return f"`{spelling}`", "" if default is None else f"`{default}`", what
 
 

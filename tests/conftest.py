@@ -16,7 +16,6 @@ import pytest
 
 from onnxsmith.artifact import Artifact
 
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -26,6 +25,12 @@ class Ended(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the folders that a test's sources put in front of ``sys.path``."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ TOP_FOLDERS = {"models", "tests", "benchmarks", "custom_ops", "passes", "pipelin
 
 # Package to the frontends that may import it.
 FRAMEWORKS = {
-    "torch": ("torch", "huggingface"),
+    "torch": ("torch", "huggingface", "keras"),
     "torchvision": ("torch",),
     "transformers": ("huggingface",),
     "tensorflow": ("tensorflow", "keras", "tflite"),

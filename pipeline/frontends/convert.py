@@ -45,6 +45,10 @@ from onnxsmith.target import TARGETS, Target
 # torch's exporter is written for opset 18 to 20, and all current runtimes read it.
 _DEFAULT_OPSET = 20
 _DATA_SAMPLES = 4
+_NOT_COMPARED = (
+    "the model was seen to run, but not compared: {} models do not run here; "
+    "give recorded outputs with --reference"
+)
 
 
 @dataclass(frozen=True)
@@ -148,10 +152,8 @@ def convert(
         artifact = artifact.with_step(_source_step(frontend, request, export, live=live))
         checks: list[Parity] = []
         if verify and reference is not None:
-            checks.append(
-                check_stored(load_stored(str(reference), artifact.spec), artifact, tolerance)
-            )
-            refuse_mismatch(checks[0])
+            stored = load_stored(str(reference), artifact.spec)
+            checks.append(refuse_mismatch(check_stored(stored, artifact, tolerance)))
         if verify and (changed or not export.untouched):
             checks.append(_parity(opened, artifact, export, renames, data, tolerance, request))
         for parity in checks:
@@ -167,10 +169,7 @@ def convert(
     elif repair and export.untouched and not changed:
         notes.append("the mended graph was not compared: one that is not valid cannot run")
     elif not export.runnable and reference is None:
-        notes.append(
-            f"the model was seen to run, but not compared: {frontend.name} models do not run here; "
-            "give recorded outputs with --reference"
-        )
+        notes.append(_NOT_COMPARED.format(frontend.name))
     differences = tuple(difference for parity in checks for difference in parity.differences)
     return ConvertResult(artifact, differences, frontend.name, tuple(notes))
 

@@ -142,11 +142,11 @@ def symbol_sizes(
     return sizes
 
 
-def refuse_mismatch(parity: Parity) -> None:
-    """Raise for the worst output that differs.
+def refuse_mismatch(parity: Parity) -> Parity:
+    """Return what was found, unless an output differs.
 
     Raises:
-        RefusedError: There is one.
+        RefusedError: One does: the worst is named.
     """
     bad = [d for d in parity.differences if not d.ok]
     if bad:
@@ -156,6 +156,7 @@ def refuse_mismatch(parity: Parity) -> None:
             f"{worst.reason}",
             "nothing was written; --no-verify writes it all the same, to look into it",
         )
+    return parity
 
 
 class _Checker:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxsmith.artifact import file_digest
 from onnxsmith.errors import SmithError
 
 CONFIG = "config.json"
@@ -46,6 +45,8 @@ class ModelFolder:
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of the configuration and of each file of weights."""
         files = (self.path / CONFIG, *self.weights)
+        from onnxsmith.artifact import file_digest  # imports ONNX; matching a source must not
+
         return {file.name: file_digest(file) for file in files}
 
     @property

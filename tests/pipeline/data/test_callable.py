@@ -13,7 +13,6 @@ from onnxsmith.pipeline.data.base import Batch, join
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path / "my_samples.py"
     sys.modules.pop("my_samples", None)
 
