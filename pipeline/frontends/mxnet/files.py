@@ -11,12 +11,12 @@ from pathlib import Path
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import Match
-from onnxsmith.pipeline.frontends.mxnet.params import is_params
 
 _EPOCH = re.compile(r"^(?P<name>.+)-(?P<epoch>\d{4,9})\.params$", re.DOTALL)
 _GRAPH = re.compile(rb'^\s*\{\s*"nodes"\s*:\s*\[\s*\{[^{}]*"op"\s*:')
 _SYMBOL, _JSON, _PARAMS = "-symbol.json", ".json", ".params"
 _HEAD = 4096
+_PARAMS_MAGIC = (0x112).to_bytes(8, "little")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,11 @@ def _with_params(symbol: Path) -> Files:
         )
     plain = symbol.with_name(name + _PARAMS)
     return Files(symbol, plain if plain.is_file() else None)
+
+
+def is_params(head: bytes) -> bool:
+    """Return whether a file that starts with ``head`` is a ``.params`` file."""
+    return head[:8] == _PARAMS_MAGIC
 
 
 def _head(path: Path) -> bytes:

@@ -30,9 +30,9 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.mxnet.attributes import DTYPE_NUMBERS
+from onnxsmith.pipeline.frontends.mxnet.files import is_params
 from onnxsmith.storage.tensors import ExternalWeight, file_identity
 
-_FILE_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _ROW_SPARSE, _CSR = 1, 2
 
@@ -204,11 +204,6 @@ def read_params(path: Path) -> Params:
         raise SmithError(
             f"cannot read {path}: {error.strerror}", "check the path and its permissions"
         ) from error
-
-
-def is_params(head: bytes) -> bool:
-    """Return whether a file that starts with ``head`` is a ``.params`` file."""
-    return head[:8] == struct.pack("<Q", _FILE_MAGIC)
 
 
 @contextmanager

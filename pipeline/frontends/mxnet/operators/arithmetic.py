@@ -48,8 +48,9 @@ def _modulo(graph: Graph, left: ir.Value, right: ir.Value) -> ir.Value:
     """``x - floor(x / y) y``, which has the sign of y; 0 where y is 0."""
     if left.dtype is not None and not left.dtype.is_floating_point():
         return graph.add("Mod", [left, right])
-    whole = graph.add("Floor", [graph.add("Div", [left, right])])
-    rest = graph.add("Sub", [left, graph.add("Mul", [whole, right])])
+    rest = graph.add("Mod", [left, right], {"fmod": 1})  # has the sign of x, and no rounding
+    other = graph.add("Less", [graph.add("Mul", [rest, right]), graph.scalar(0.0, right, "zero")])
+    rest = graph.add("Where", [other, graph.add("Add", [rest, right]), rest])
     zero = graph.scalar(0.0, right, "zero")
     return graph.add("Where", [graph.add("Equal", [right, zero]), zero, rest])
 
