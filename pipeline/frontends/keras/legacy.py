@@ -66,9 +66,9 @@ def replacements() -> dict[str, Any]:
     return {"TFOpLambda": TFOpLambda, "SlicingOpLambda": SlicingOpLambda}
 
 
-@keras.saving.register_keras_serializable("onnxsmith", "hard_sigmoid_2")
+@keras.saving.register_keras_serializable("onnxsmith", "hard_sigmoid_2")  # type: ignore[untyped-decorator]  # keras has no types
 def hard_sigmoid(x: Any) -> Any:
-    """Return ``clip(0.2 x + 0.5, 0, 1)``, as Keras 2 did; Keras 3 has ``clip(x / 6 + 0.5, 0, 1)``."""
+    """Return ``clip(0.2 x + 0.5, 0, 1)``, Keras 2's; that of Keras 3 is ``clip(x / 6 + 0.5)``."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 

@@ -102,16 +102,14 @@ def _from_graph(model: Any, symbols: Sequence[Any]) -> Described:
     is_graph = isinstance(model, keras.Model) and not isinstance(model, keras.Sequential)
     structure = model.input if is_graph else symbols[0]
     specs = tuple(
-        ValueSpec(_maker(tensor), keras.backend.standardize_dtype(tensor.dtype), tuple(tensor.shape))
+        ValueSpec(_maker(tensor), _dtype(tensor), tuple(tensor.shape))
         for tensor in keras.tree.flatten(structure)
     )
     return Described(model, specs, structure)
 
 
 def _from_request(model: Any, asked: tuple[ValueSpec, ...]) -> Described:
-    known = [
-        name for name in inspect.signature(model.call).parameters if name not in _NO_INPUTS
-    ]
+    known = [name for name in inspect.signature(model.call).parameters if name not in _NO_INPUTS]
     named = len(asked) > 1 and all(spec.name in known for spec in asked)
     return Described(model, asked, None, named)
 
@@ -124,9 +122,13 @@ def _check_asked(described: Described, request: ConvertRequest) -> None:
                 f"the model has no input {spec.name!r}", f"its inputs: {', '.join(known)}"
             )
         own = known[spec.name].shape or ()
-        fits = spec.shape is not None and len(spec.shape) == len(own) and all(
-            not isinstance(have, int) or have == want
-            for have, want in zip(own, spec.shape, strict=True)
+        fits = (
+            spec.shape is not None
+            and len(spec.shape) == len(own)
+            and all(
+                not isinstance(have, int) or have == want
+                for have, want in zip(own, spec.shape, strict=True)
+            )
         )
         if not fits:
             shape = ",".join("?" if d is None else str(d) for d in own)
@@ -142,6 +144,10 @@ def _outputs(model: Any) -> Any:
     if not symbols:
         return []
     return symbols if isinstance(model, keras.Sequential) else model.output
+
+
+def _dtype(tensor: Any) -> str:
+    return str(keras.backend.standardize_dtype(tensor.dtype))
 
 
 def _maker(tensor: Any) -> str:

@@ -15,6 +15,7 @@ from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import Export
 from onnxsmith.pipeline.frontends.names import check_signature
 from onnxsmith.pipeline.frontends.torch.probes import Probes
+from onnxsmith.pipeline.frontends.torch.trim import trim_memory
 from onnxsmith.pipeline.frontends.torch.versions import versions
 
 # The history holds no paths; messages of torch name files.
@@ -77,6 +78,7 @@ def climb(
         place.mkdir()
         try:
             written = rung.export(place)
+            trim_memory()
             _check(rung, written, probes, state)
         except SmithError as error:
             state.failures[rung.name] = error

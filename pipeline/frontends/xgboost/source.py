@@ -97,7 +97,9 @@ def best_rounds(value: Any) -> int | None:
 
 
 def _unfitted(value: Any) -> SmithError:
-    return SmithError(f"the {type(value).__name__} is not fitted", "call fit() before it is returned")
+    return SmithError(
+        f"the {type(value).__name__} is not fitted", "call fit() before it is returned"
+    )
 
 
 def _missing(value: Any) -> float:

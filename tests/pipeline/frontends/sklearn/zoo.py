@@ -72,9 +72,7 @@ CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "BernoulliNB": naive_bayes.BernoulliNB,
     "GaussianProcessClassifier": gaussian_process.GaussianProcessClassifier,
     "GradientBoostingClassifier": lambda: _seeded(E.GradientBoostingClassifier, n_estimators=5),
-    "HistGradientBoostingClassifier": lambda: _seeded(
-        E.HistGradientBoostingClassifier, max_iter=5
-    ),
+    "HistGradientBoostingClassifier": lambda: _seeded(E.HistGradientBoostingClassifier, max_iter=5),
     "KNeighborsClassifier": neighbors.KNeighborsClassifier,
     "RadiusNeighborsClassifier": lambda: neighbors.RadiusNeighborsClassifier(
         radius=100.0, weights="distance"

@@ -1,0 +1,1 @@
+"""Models that the benchmarks convert: of common architectures, with random weights."""
