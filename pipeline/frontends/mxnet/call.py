@@ -96,9 +96,15 @@ class Call:
         """Return the size of an axis, which the import cannot do without.
 
         Raises:
-            SizesNeededError: It is open.
+            SizesNeededError: It is open, or there is no such axis.
         """
-        dim = self.dims(number)[axis]
+        dims = self.dims(number)
+        if axis >= len(dims):
+            raise SizesNeededError(
+                f"{self.node} needs axis {axis} of an input that has {len(dims)} in all",
+                "check the sizes in --input",
+            )
+        dim = dims[axis]
         if not isinstance(dim, int):
             raise self.sizes_needed(f"the size of axis {axis} of its input")
         return dim

@@ -6,6 +6,7 @@ symbolic dimensions kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,6 +27,8 @@ Part = int | tuple[ir.Value, int]
 _SLIDING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 # Constants up to this many elements are shown to the inference: shapes, axes, sizes.
 _INFERENCE_DATA = 64
+# Larger results are mistakes, or traps.
+_MAX_ELEMENTS = 2**31
 
 
 class Graph:
@@ -285,13 +288,18 @@ class Graph:
                 self._check_size(node, value)
 
     def _check_size(self, node: ir.Node, value: ir.Value) -> None:
-        """Check that something is left: the inference itself goes below zero."""
+        """Check that something is left, and not too much: the inference itself goes below zero."""
         least = 1 if node.op_type in _SLIDING else 0
         sizes = [dim for dim in value.shape or () if isinstance(dim, int)]
         if min(sizes, default=1) < least:
             raise SmithError(
                 f"the node {self.scope[:80]!r} has no output at the given sizes",
                 "give larger sizes with --input",
+            )
+        if math.prod(sizes) > _MAX_ELEMENTS:
+            raise SmithError(
+                f"the node {self.scope[:80]!r} makes an array of {math.prod(sizes)} elements",
+                "check its attributes, and the sizes in --input",
             )
 
 

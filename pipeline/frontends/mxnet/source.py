@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from onnxsmith.pipeline.frontends.sizes import example_shape
 from onnxsmith.spec import ValueSpec
 
 _LARGEST_GUESS = 1024
+_LARGEST_EXAMPLE = 2**30  # bytes
 # Sizes of height and width to try the model at: networks with many windows need larger ones.
 _EXAMPLE_SPACES = (64, 128, 224, 299, 512)
 # Where several sizes give the same number of features, the first of these is suggested.
@@ -106,10 +108,7 @@ class MxnetSource:
             if _fits(plan, specs, sized, self.request.opset):
                 dims = sized
                 break
-        return {
-            spec.name: np.zeros(example_shape(spec, dims, named), DTYPES[spec.dtype].numpy())
-            for spec in named
-        }
+        return {spec.name: _zeros(spec, example_shape(spec, dims, named)) for spec in named}
 
     def _build(self, plan: Plan, specs: Mapping[str, ValueSpec]) -> ir.Model:
         given = {spec.name for spec in self.request.inputs}
@@ -139,6 +138,21 @@ def _fits(plan: Plan, specs: Mapping[str, ValueSpec], sizes: Mapping[str, int], 
     except SmithError:  # a window is larger than what is left to slide over
         return False
     return True
+
+
+def _zeros(spec: ValueSpec, shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros that take no memory.
+
+    Raises:
+        SmithError: The file asks for more than a model is run on.
+    """
+    dtype = DTYPES[spec.dtype]
+    if math.prod(shape) * dtype.bitwidth // 8 > _LARGEST_EXAMPLE:
+        raise SmithError(
+            f"the input {spec.name[:80]!r} of shape {list(shape)} is too large to be tried",
+            "give smaller sizes with --input",
+        )
+    return np.broadcast_to(np.zeros((), dtype.numpy()), shape)
 
 
 def _has_space(specs: list[ValueSpec]) -> bool:

@@ -18,6 +18,7 @@ from onnxsmith.errors import SmithError
 # recurrent networks) have some thousand nodes of 300 bytes.
 _MAX_BYTES = 8 * 1024**2
 _MAX_OUTPUT = 2**20
+_MAX_EDGES = 250_000
 _OLDEST = 800
 
 # Attributes that steer training, and others of a user's; before 0.9 without underscores.
@@ -149,6 +150,9 @@ def parse_symbol(raw: bytes) -> Symbol:
         )
     version = _version(values.get("attrs"))
     listed = _list(values["nodes"], "nodes")
+    edges = sum(len(_inputs(value)) for value in listed)
+    if edges > _MAX_EDGES:
+        raise _damaged(f"its nodes have {edges} inputs")
     nodes = [_node(value, at, len(listed)) for at, value in enumerate(listed)]
     heads = tuple(_entry(v, len(nodes), "the outputs") for v in _list(values["heads"], "heads"))
     if not heads:
@@ -197,6 +201,11 @@ def _node(value: Any, at: int, count: int) -> Node:
     own = {k: v for k, v in attrs.items() if k not in hints}
     # A node without a name cannot be spoken of; MXNet itself names all.
     return Node(op, name or f"{op}_{at}", own, hints, inputs)
+
+
+def _inputs(node: Any) -> Sequence[Any]:
+    found = node.get("inputs") if isinstance(node, dict) else None
+    return found if isinstance(found, list) else ()
 
 
 def _texts(value: Any, at: int) -> dict[str, str]:

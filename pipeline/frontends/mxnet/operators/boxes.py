@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnxsmith.pipeline.frontends.mxnet.call import Call, Family, Operator
 from onnxsmith.pipeline.frontends.mxnet.graph import AttributeValue, Part, dims_of
 
-_MAX_ANCHORS = 2**22
+_MAX_ANCHORS = 2**18
 
 
 def multibox_prior(call: Call) -> ir.Value:

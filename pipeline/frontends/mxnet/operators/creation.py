@@ -74,7 +74,8 @@ def arange(call: Call) -> ir.Value:
         stop = call.attrs.number("stop", 0.0)
     else:
         raise call.refuse("a range without an end")
-    count = math.ceil((stop - start) / step) if step and math.isfinite(stop - start) else -1
+    steps = (stop - start) / step if step else math.nan
+    count = math.ceil(steps) if math.isfinite(steps) else -1
     if not 0 <= count * times <= 2**20:
         raise call.error("its range is out of bounds")
     dtype = call.attrs.dtype("dtype", ir.DataType.FLOAT).numpy()

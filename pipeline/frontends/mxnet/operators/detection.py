@@ -12,6 +12,8 @@ from onnxsmith.pipeline.frontends.mxnet.call import Call, Family, Operator
 from onnxsmith.pipeline.frontends.mxnet.graph import Part, dims_of
 from onnxsmith.pipeline.frontends.mxnet.operators.boxes import corners, decode
 
+_MAX_CLASSES = 2**16
+
 
 def box_nms(call: Call) -> ir.Value:
     """Rows by score, those that a better one overlaps left out; -1 fills the end.
@@ -66,6 +68,8 @@ def multibox_detection(call: Call) -> ir.Value:
     """
     graph = call.graph
     classes = call.size(1)
+    if classes > _MAX_CLASSES:
+        raise call.error(f"it has {classes} classes")
     if classes < 2 or call.attrs.integer("background_id", 0) != 0:
         raise call.refuse("a background other than class 0")
     likely = graph.slice(call[0], [1], [1], [classes])

@@ -128,7 +128,7 @@ def quadratic(call: Call) -> ir.Value:
 def div_sqrt_dim(call: Call) -> ir.Value:
     """``x / sqrt(d)``, d the size of the last axis."""
     graph, x = call.graph, call[0]
-    size = call.dims()[-1]
+    size = call.dims()[-1] if call.rank() else 1
     if isinstance(size, int):
         return graph.add("Div", [x, graph.scalar(math.sqrt(size), x, "root")])
     rank = call.rank()

@@ -79,7 +79,8 @@ def one_hot(call: Call) -> ir.Value:
     pair = [call.attrs.number("off_value", 0.0), call.attrs.number("on_value", 1.0)]
     values = graph.constant(np.array(pair, np.float32), "values")  # runtimes know few types
     size = graph.constant(np.array(depth, np.int64), "depth")
-    return graph.cast(graph.add("OneHot", [_indices(call, call[0]), size, values]), dtype)
+    index = _indices(call, call[0], wide=True)
+    return graph.cast(graph.add("OneHot", [index, size, values]), dtype)
 
 
 def where(call: Call) -> ir.Value:

@@ -18,7 +18,7 @@ from onnxsmith.pipeline.frontends.mxnet.graph import AttributeValue, dims_of
 _LAYOUTS = ("NCW", "NCHW", "NCDHW")
 _GLOBAL = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool"}
 _MAX_WINDOW = 2**20
-_MAX_ADAPTIVE = 4096
+_MAX_MEANS = 2**20
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,9 @@ def adaptive_average(call: Call) -> ir.Value:
     if wanted == (1, 1):
         return call.graph.add("GlobalAveragePool", [call[0]])
     sizes = (call.size(2), call.size(3))
-    if not all(1 <= n <= _MAX_ADAPTIVE for n in (*wanted, *sizes)):
+    if min(*wanted, *sizes) < 1 or any(
+        size * n > _MAX_MEANS for size, n in zip(sizes, wanted, strict=True)
+    ):
         raise call.error(f"output_size={list(wanted)} is out of bounds")
     if all(size % n == 0 for size, n in zip(sizes, wanted, strict=True)):
         cell = [size // n for size, n in zip(sizes, wanted, strict=True)]

@@ -13,7 +13,7 @@ from onnxsmith.pipeline.frontends.mxnet.call import Call, Family, Operator
 from onnxsmith.pipeline.frontends.mxnet.graph import AttributeValue, Part
 
 _MAX_SCALE = 1024
-_MAX_GRID = 2**22
+_MAX_GRID = 2**20
 
 
 def upsampling(call: Call) -> ir.Value:

@@ -274,7 +274,7 @@ def diagonal(call: Call) -> ir.Value:
         raise call.refuse("a diagonal beside the main one, or of more than two axes")
     if rank == 1:
         size = call.size(0)
-        mask = np.eye(min(size, 4096), dtype=(call[0].dtype or ir.DataType.FLOAT).numpy())
+        mask = np.eye(min(size, 1024), dtype=(call[0].dtype or ir.DataType.FLOAT).numpy())
         if size > len(mask):
             raise call.refuse(f"a diagonal of {size} elements")
         return graph.add("Mul", [graph.unsqueeze(call[0], [0]), graph.constant(mask, "mask")])

@@ -86,6 +86,8 @@ def test_one_hot(mxnet: Any, op: str, dtype: str) -> None:
     found = mxnet.op(op, {"depth": 4, "dtype": dtype}, index)
     assert str(found.dtype) == dtype
     same(found, np.eye(4)[index.astype(int)])
+    found = mxnet.op(op, {"depth": 4}, index.astype(np.int32))
+    same(found, np.eye(4)[index.astype(int)])
     found = mxnet.op(op, {"depth": 4, "on_value": 3, "off_value": -1}, index)
     same(found, np.eye(4)[index.astype(int)] * 4 - 1)
 
