@@ -111,7 +111,9 @@ def _tolerance(entry: BatchEntry) -> Tolerance | None:
 
 
 def _listen() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: Python aborts where it ends while another thread holds its lock.
+    while os.read(0, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGINT)
 
 

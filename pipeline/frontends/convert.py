@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.artifact import Artifact, Step, file_digest
-from onnxsmith.errors import RefusedError, SmithError
+from onnxsmith.errors import RefusedError, SmithError, UsageError
 from onnxsmith.numerics import Difference, Tolerance
 from onnxsmith.pipeline.data import feeds, open_data
 from onnxsmith.pipeline.frontends.after import Finish, check_opset
@@ -39,7 +39,7 @@ from onnxsmith.pipeline.frontends.table import (
     choose_frontend,
     find_frontend,
 )
-from onnxsmith.spec import ValueSpec
+from onnxsmith.spec import ModelSpec, ValueSpec, summands
 from onnxsmith.target import TARGETS, Target
 
 # torch's exporter is written for opset 18 to 20, and all current runtimes read it.
@@ -148,6 +148,7 @@ def convert(
         export = opened.export(folder.path / "model")
         artifact = Artifact.load(export.path)
         changed = finish.apply(artifact.model)
+        _check_dims(request, artifact.spec, renames)
         artifact.model.metadata_props.update(export.metadata)
         artifact = artifact.with_step(_source_step(frontend, request, export, live=live))
         checks: list[Parity] = []
@@ -259,6 +260,26 @@ def _source_step(
     if request.weights is not None:
         result["weights_digest"] = file_digest(request.weights)
     return Step(frontend.name, "source", options, result)
+
+
+def _check_dims(
+    request: ConvertRequest, spec: ModelSpec, renames: tuple[tuple[str, str], ...]
+) -> None:
+    """Check that each size that was given is that of a dimension, by its old or its new name."""
+    known = {
+        part
+        for value in (*request.inputs, *spec.inputs)
+        for dim in value.shape or ()
+        if isinstance(dim, str)
+        for part in (dim, *summands(dim))
+    }
+    known.update(old for old, new in renames if new in known)
+    for name in request.dims:
+        if name not in known:
+            raise UsageError(
+                f"no input has a dimension called {name!r}",
+                f"its dimensions: {', '.join(sorted(known)) or 'none, all are fixed'}",
+            )
 
 
 def _parity(

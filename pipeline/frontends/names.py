@@ -7,36 +7,63 @@ from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
+from onnxsmith.artifact import value_spec
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.spec import ValueSpec
 
 # What exporters make up: torch s77 and u0, tf2onnx unk__655, paddle DynamicDimension.0, jax _v12.
 _MADE_UP = re.compile(r"^(s|u|_v|_d|d|unk_+|dim_|unknown_|DynamicDimension[._]?)\d+$")
 
+_NAME = re.compile(r"[^\W\d]\w*")
+
 
 def check_signature(model: ir.Model, wanted: Iterable[ValueSpec]) -> None:
-    """Check that the exporter kept open what was asked to stay open.
+    """Check that the inputs are those asked for, and that what was to stay open did.
 
     torch's exporter gives up on a named dimension without a word and fixes it at the example's.
 
     Raises:
-        SmithError: Naming the input and the dimension.
+        SmithError: Naming the input and what it is.
     """
     inputs = {value.name: value for value in model.graph.inputs}
     for spec in wanted:
         if spec.name not in inputs:
             raise SmithError(
                 f"the exported model has no input {spec.name!r}",
-                "the model does not use it: leave it out of --input",
+                "the model does not use it: leave it out of --input; "
+                f"there are: {', '.join(repr(name) for name in inputs) or 'none'}",
             )
-        shape = inputs[spec.name].shape
+        value = inputs[spec.name]
         for axis, asked in enumerate(spec.shape or ()):
-            if isinstance(asked, str) and shape is not None and isinstance(shape[axis], int):
+            if isinstance(asked, str) and isinstance(_dim(value, axis), int):
                 raise SmithError(
                     f"the dimension {asked!r} of the input {spec.name!r} came out fixed at "
-                    f"{shape[axis]}",
+                    f"{_dim(value, axis)}",
                     "the model's code binds it: write that size in --input, or change the code",
                 )
+        found = value_spec(value)
+        if not _agrees(spec, found):
+            raise SmithError(
+                f"the model's input is {found}, not {spec}",
+                "write it so in --input, or leave it out",
+            )
+
+
+def _dim(value: ir.Value, axis: int) -> int | ir.SymbolicDim | None:
+    """Return the size on an axis; None where the shape is unknown or has no such axis."""
+    return value.shape[axis] if value.shape is not None and axis < len(value.shape) else None
+
+
+def _agrees(spec: ValueSpec, found: ValueSpec) -> bool:
+    """Return whether type, rank and fixed sizes are those asked for, as far as both are known."""
+    if found.dtype not in (spec.dtype, "unknown"):
+        return False
+    if found.shape is None or spec.shape is None:
+        return True
+    return len(found.shape) == len(spec.shape) and all(
+        not (isinstance(asked, int) and isinstance(dim, int)) or asked == dim
+        for asked, dim in zip(spec.shape, found.shape, strict=True)
+    )
 
 
 def name_dimensions(model: ir.Model, wanted: Iterable[ValueSpec] = ()) -> None:
@@ -100,6 +127,11 @@ def rename(model: ir.Model, renames: Iterable[tuple[str, str]]) -> None:
         elif old in symbols:
             if new in symbols:
                 raise UsageError(f"the dimension {new!r} is there already", "choose another name")
+            if not _NAME.fullmatch(new):  # "4" would be read as a size, "a + b" as a sum
+                raise UsageError(
+                    f"a dimension cannot be called {new!r}",
+                    "take letters, digits and underscores, not a digit first",
+                )
             rename_dimensions(model, {old: new})
         else:
             known = ", ".join(repr(name) for name in (*values, *sorted(symbols)))

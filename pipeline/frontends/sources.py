@@ -7,9 +7,12 @@ Frontends tell ``module:callable`` sources apart by this. The file is found by p
 from __future__ import annotations
 
 import ast
+import importlib.machinery
+import importlib.util
 import sys
 from pathlib import Path
 
+from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.loading import is_callable_name
 
 # A module with more text than this is generated code; reading it would cost more than it tells.
@@ -37,6 +40,25 @@ def imported_packages(source: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
     return frozenset(found)
+
+
+def check_module(source: str) -> None:
+    """Check that there is the module, or its package, of ``module:callable``; runs no code of it.
+
+    Raises:
+        SmithError: There is none.
+    """
+    if not is_callable_name(source):
+        return
+    name = source.partition(":")[0]
+    top = name.partition(".")[0]  # what lies within it is found only by importing it
+    if top in sys.modules or importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd())]):
+        return
+    if importlib.util.find_spec(top) is None:
+        raise SmithError(
+            f"there is no module {name!r}",
+            "run in the folder that holds it, or install the package that does",
+        )
 
 
 def top_classes(value: object) -> frozenset[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.environments.places import lock_names
 from onnxsmith.pipeline.frontends.base import Frontend, Match
+from onnxsmith.pipeline.frontends.sources import check_module
 from onnxsmith.plugins import Table
 
 FRONTENDS = Table(
@@ -47,7 +48,9 @@ def choose_frontend(source: str) -> Frontend:
 
     Raises:
         UsageError: None takes it, or several are equally sure: the hint asks for ``--from``.
+        SmithError: It is a callable of a module that is not there.
     """
+    check_module(source)
     return _choose(repr(source), lambda frontend: frontend.match(source))
 
 
@@ -84,7 +87,8 @@ def require_installed(frontend: Frontend) -> None:
     missing = missing_packages(frontend)
     if missing:
         raise SmithError(
-            f"the frontend {frontend.name!r} needs {' and '.join(missing)}, which is not installed",
+            f"the frontend {frontend.name!r} needs {' and '.join(missing)}, "
+            f"which {'is' if len(missing) == 1 else 'are'} not installed",
             install_command(frontend),
         )
 

@@ -103,8 +103,8 @@ class Artifact:
         graph = self.model.graph
         maps = map_types(self.model)
         return ModelSpec(
-            tuple(_value_spec(v, maps) for v in graph.inputs if v.name not in graph.initializers),
-            tuple(_value_spec(v, maps) for v in graph.outputs),
+            tuple(value_spec(v, maps) for v in graph.inputs if v.name not in graph.initializers),
+            tuple(value_spec(v, maps) for v in graph.outputs),
         )
 
     @property
@@ -167,7 +167,14 @@ def dtype_name(dtype: ir.DataType) -> str:
     return "unknown" if dtype == ir.DataType.UNDEFINED else str(dtype.numpy())
 
 
-def _value_spec(value: ir.Value, maps: Mapping[str, onnx.TypeProto]) -> ValueSpec:
+def value_spec(value: ir.Value, maps: Mapping[str, onnx.TypeProto] | None = None) -> ValueSpec:
+    """Return what a value of a graph is.
+
+    Args:
+        value: An input or an output.
+        maps: Name to type of those values that are maps, which onnx_ir does not hold.
+    """
+    maps = maps or {}
     if (name := value.name or "") in maps:
         return ValueSpec(name, dtype_name(ir.DataType(value_type(maps[name]))), None, "map")
     dtype = "unknown" if value.dtype is None else dtype_name(value.dtype)

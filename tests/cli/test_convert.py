@@ -102,6 +102,7 @@ def test_what_the_source_printed_is_shown_and_no_markup_obeyed(
         (["net:Net", "-o", "o.onnx", "--rename", "x"], 2, "OLD=NEW"),
         (["gone.onnx", "-o", "o.onnx"], 1, "there is no file gone.onnx"),
         (["gone:Net", "-o", "o.onnx", "--from", "sklearn"], 1, "no module 'gone'"),
+        (["gone:Net", "-o", "o.onnx"], 1, "no module 'gone'"),
         (["what.ever", "-o", "o.onnx"], 2, "no frontend takes"),
     ],
 )
@@ -116,6 +117,23 @@ def test_mistakes_have_their_code_and_one_line(
     text = capsys.readouterr().err
     assert told in text
     assert "Traceback" not in text
+
+
+def test_sizes_of_unknown_dimensions_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> '
+        'agraph (float[b, 3] x) => (float["b + c", 3] z) { z = Concat<axis=0>(x, x) }'
+    )
+    onnx.save(model, "net.onnx")
+    assert run(["convert", "net.onnx", "-o", "o.onnx", "--dim", "batch=4"]) == 2
+    told = capsys.readouterr().err
+    assert "no input has a dimension called 'batch'" in told
+    assert "its dimensions: b" in told
+    assert not (project / "o.onnx").exists()
+    for dim in ("b=4", "N=4"):
+        assert run(["convert", "net.onnx", "-o", "o.onnx", "--dim", dim, "--rename", "b=N"]) == 0
 
 
 def test_ctrl_c_ends_the_command_and_its_worker(project: Path) -> None:

@@ -128,5 +128,5 @@ def test_converting_names_the_command_that_installs(folder: Path, run_cli: Any) 
     (folder / "net.pdiparams").touch()
     done = run_cli("convert", "net.pdmodel", "-o", "out.onnx", "--env-dir", "envs")
     assert done.code == 1
-    assert "needs paddle and paddle2onnx, which is not installed" in done.err
+    assert "needs paddle and paddle2onnx, which are not installed" in done.err
     assert "hint: onnxsmith env create paddle" in done.err

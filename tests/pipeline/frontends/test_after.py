@@ -11,7 +11,7 @@ import pytest
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.frontends.after import Finish, check, check_opset, ir_version
-from onnxsmith.pipeline.frontends.names import parse_renames
+from onnxsmith.pipeline.frontends.names import check_signature, parse_renames
 from onnxsmith.spec import ValueSpec
 from onnxsmith.target import TARGETS
 
@@ -128,6 +128,20 @@ def test_a_dimension_that_came_out_fixed_is_refused() -> None:
         Finish(CPU, inputs=(ValueSpec.parse("w:float32[n]"),)).apply(load(RELU).model)
 
 
+@pytest.mark.parametrize(
+    "text", ["x:float32[n,3,k]", "x:float32[n]", "x:int64[n,3]", "x:float32[n,4]"]
+)
+def test_an_input_that_is_another_is_refused(text: str) -> None:
+    with pytest.raises(SmithError, match=r"input is x: float32\[s77,3\], not x: "):
+        Finish(CPU, inputs=(ValueSpec.parse(text),)).apply(load(RELU).model)
+
+
+def test_an_unknown_rank_may_be_any() -> None:
+    artifact = load(RELU)
+    artifact.model.graph.inputs[0].shape = None
+    check_signature(artifact.model, (ValueSpec.parse("x:float32[n,3,k]"),))
+
+
 def test_values_and_dimensions_are_renamed() -> None:
     artifact = load(RELU)
     renames = parse_renames(("x=image", "z=scores", "batch=N"))
@@ -136,7 +150,9 @@ def test_values_and_dimensions_are_renamed() -> None:
     assert artifact.spec.output("scores").shape == ("N", 3)
 
 
-@pytest.mark.parametrize("pair", ["x=y", "x=a", "nothing=b", "batch=y_dim1"])
+@pytest.mark.parametrize(
+    "pair", ["x=y", "x=a", "nothing=b", "batch=y_dim1", "batch=4", "batch=a + b"]
+)
 def test_impossible_renames_are_refused(pair: str) -> None:
     with pytest.raises(UsageError):
         Finish(CPU, renames=parse_renames((pair,))).apply(load(RELU).model)

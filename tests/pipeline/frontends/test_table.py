@@ -53,6 +53,11 @@ def test_looking_at_a_source_runs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert imported_packages("deep.net:f") == frozenset()
 
 
+def test_a_module_that_is_not_there_is_named_before_a_frontend_is_asked_for() -> None:
+    with pytest.raises(SmithError, match=r"there is no module 'no_such_thing\.net'"):
+        choose_frontend("no_such_thing.net:build")
+
+
 def test_equal_matches_ask(project: Path) -> None:
     with pytest.raises(UsageError, match="several frontends take 'faults:leaves'") as caught:
         choose_frontend("faults:leaves")
