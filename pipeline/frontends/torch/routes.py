@@ -17,6 +17,7 @@ import torch
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.torch.inputs import Inputs
 from onnxsmith.pipeline.frontends.torch.ladder import Written
+from onnxsmith.pipeline.frontends.torch.tidy import tidy
 from onnxsmith.pipeline.loading import describe
 from onnxsmith.storage.save import large_initializers, save_model
 
@@ -72,6 +73,7 @@ def export_dynamo(
             f"torch's exporter reaches no opset below {reached} for this model",
             f"convert with --opset {_DYNAMO_OLDEST} or newer",
         )
+    tidy(program.model, symbols=True)
     return Written(write_model(program.model, inputs.names, folder))
 
 
@@ -105,6 +107,7 @@ def export_legacy(
     exported = ir.load(path)
     # What torch's newer exporter does by itself: folds constants, drops what is not used.
     onnxscript.optimizer.optimize_ir(exported)
+    tidy(exported, symbols=False)
     return Written(write_model(exported, inputs.names, folder), tuple(frozen))
 
 
