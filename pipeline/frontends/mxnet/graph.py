@@ -203,7 +203,15 @@ class Graph:
     def _size(self, part: Part) -> int | None:
         if isinstance(part, int):
             return part
-        dim = dims_of(part[0])[part[1]]
+        value, axis = part
+        dims = dims_of(value)
+        if axis >= len(dims):
+            raise SmithError(
+                f"the node {self.scope[:80]!r} needs axis {axis} of an input that has "
+                f"{len(dims)} in all",
+                "check the sizes in --input",
+            )
+        dim = dims[axis]
         return dim if isinstance(dim, int) else None
 
     def transpose(self, value: ir.Value, order: Sequence[int]) -> ir.Value:

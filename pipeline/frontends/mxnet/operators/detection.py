@@ -21,10 +21,10 @@ def box_nms(call: Call) -> ir.Value:
     Boxes of other classes (``id_index``) do not count, unless ``force_suppress``.
     """
     graph, x, shape = call.graph, call[0], call.dims()
-    rows = x if len(shape) == 3 else graph.reshape_to(x, [-1, *_tail(x, 2)])
-    width = shape[-1]
-    if not isinstance(width, int) or len(shape) < 2:
+    width = shape[-1] if len(shape) > 1 else None
+    if not isinstance(width, int):
         raise call.error("the number of values of a box is unknown")
+    rows = x if len(shape) == 3 else graph.reshape_to(x, [-1, *_tail(x, 2)])
     start = call.attrs.bounded("coord_start", 2, 0, width - 4)
     score_at = call.attrs.bounded("score_index", 1, 0, width - 1)
     class_at = call.attrs.bounded("id_index", -1, -1, width - 1)

@@ -136,6 +136,8 @@ def sequence_reverse(call: Call) -> ir.Value:
 
 
 def _time_axis(call: Call) -> int:
+    if call.rank() < 2:
+        raise call.error("its input has no time and batch")
     return call.attrs.bounded("axis", 0, 0, 1)
 
 

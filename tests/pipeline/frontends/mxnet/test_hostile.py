@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import subprocess
 import time
@@ -15,7 +16,11 @@ import pytest
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.frontends.base import ConvertRequest
+from onnxsmith.pipeline.frontends.mxnet.importer import Plan, build
+from onnxsmith.pipeline.frontends.mxnet.inputs import find_inputs
 from onnxsmith.pipeline.frontends.mxnet.source import MxnetSource
+from onnxsmith.pipeline.frontends.mxnet.symbol import parse_symbol
+from onnxsmith.pipeline.frontends.mxnet.table import OPERATORS
 
 CORPUS = Path(__file__).parent / "corpus"
 Node = tuple[str, str, dict[str, Any], Sequence[Any]]
@@ -279,3 +284,31 @@ def test_files_that_once_did_harm(path: Path, tmp_path: Path) -> None:
     with contextlib.suppress(SmithError):
         MxnetSource(ConvertRequest(str(path))).export(tmp_path)
     assert time.monotonic() - start < 2
+
+
+ATTRIBUTES: tuple[dict[str, Any], ...] = (
+    {
+        "kernel": (1, 1), "shape": (2, 2), "dtype": "int32", "heads": 1, "N": 2, "axis": 1,
+        "num_outputs": 1, "mode": "lstm", "state_size": 2, "scale": 2, "block_size": 1,
+        "transform_type": "warp", "use_sequence_length": 1, "use_length": 1, "id_index": 0,
+        "pooled_size": (1, 1), "height": 3, "width": 3, "depth": 3, "target_shape": (2, 2),
+    },
+    {
+        "axis": -1, "axes": (0, 1), "transpose_a": 1, "transpose_b": 1, "act_type": "prelu",
+        "sample_type": "bilinear", "use_sequence_length": 1, "global_pool": 1, "repeats": 2,
+        "reps": (1, 2), "begin": (0, 1), "end": (None, None), "h_w": (1, 1), "center_crop": 1,
+        "force_suppress": 1, "ret_typ": "mask", "format": "center", "mode": "like",
+        "transform_type": "affine", "target_shape": (3, 3), "output_size": 2,
+    },
+)  # fmt: skip
+
+
+def test_operators_take_inputs_of_any_number_and_rank_or_refuse(
+    symbol: Callable[..., str],
+) -> None:
+    for op, rank, count, attrs in itertools.product(OPERATORS, range(1, 6), range(4), ATTRIBUTES):
+        nodes: list[Node] = [given(f"x{at}", *(0, 2, 2, 2, 2)[:rank]) for at in range(count)]
+        nodes.append((op, "it", attrs, list(range(count))))
+        with contextlib.suppress(SmithError):
+            plan = Plan.make(parse_symbol(symbol(nodes, [count]).encode()), {})
+            build(plan, find_inputs(plan, [])[0], 20)
