@@ -2,154 +2,150 @@
 
 For each source onnxsmith's ``convert`` (which also checks the result against the source) stands
 beside the framework's own exporters. Each route is a process of its own, started cold; the figure
-of merit is the number of nodes after the same cleanup over that of the best route. Frameworks that
-are not installed are named and left out. ONNXSMITH_MATERIAL adds real Caffe and MXNet files.
-Run: python benchmarks/frontends.py
+of merit is the number of nodes after the same cleanup over that of the best route. Sources whose
+framework is not installed are named and left out. ONNXSMITH_MATERIAL adds real Caffe and MXNet
+files, some beside the ONNX files that others made of the same networks.
+Run: python benchmarks/frontends.py [NAME...], where NAME begins the name of a source.
 """
 
 import importlib.util
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+from sources import peers
 
 HERE = Path(__file__).resolve().parent
 ROUNDS = 3
 OPSET = 18
 
 REPORT = """
-import atexit, resource
+import atexit
 def _report():
+    import resource  # here: a program's own names are gone when this runs
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    print("PEAK", max(resource.getrusage(w).ru_maxrss for w in who))
+    print("\\nPEAK", max(resource.getrusage(w).ru_maxrss for w in who))
 atexit.register(_report)
 """
 OURS = "from onnxsmith.cli.main import run; raise SystemExit(run({arguments!r}))"
-TORCH = """
-import torch
-from sources import torch_nets
-shape = {shape}
-dims = {{0: torch.export.Dim('batch')}}
-if len(shape) == 3:
-    dims[1] = torch.export.Dim('time')
-options = (
-    dict(dynamo=True, dynamic_shapes=(dims,)) if {dynamo}
-    else dict(dynamo=False, dynamic_axes={{'x': list(dims)}}, input_names=['x'])
-)
-torch.onnx.export(
-    torch_nets.{name}(), (torch.randn(*shape),), {out!r}, opset_version={opset}, **options
-)
-"""
-SKLEARN = """
-import skl2onnx
-from sources import estimators
-model = estimators.{name}()
-proto = skl2onnx.to_onnx(model, estimators.X[:1], options={{'zipmap': False}}, target_opset={opset})
-open({out!r}, 'wb').write(proto.SerializeToString())
-"""
-TF2ONNX = """
-import numpy, tensorflow as tf, tf2onnx
-numpy.product = numpy.prod
-from sources import tf_nets
-tf2onnx.convert.from_function(
-    tf_nets.{name}().__call__,
-    input_signature=[tf.TensorSpec([None, 96, 96, 3], tf.float32, name='image')],
-    opset={opset},
-    output_path={out!r},
-)
-"""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A source and the routes it can take."""
+    """A source and the routes it can take.
+
+    Attributes:
+        name: What it is.
+        packages: What must be installed.
+        source: The arguments of ``onnxsmith convert``; ``{source}`` is the file prepared.
+        peers: The name of each other route, and its program.
+        prepare: The program that writes the source's file, and that file's name.
+    """
 
     name: str
-    package: str
+    packages: tuple[str, ...]
     source: list[str]
-    peers: dict[str, str]
+    peers: dict[str, str] = field(default_factory=dict)
+    prepare: tuple[str, str] = ("", "")
 
 
-def cases() -> list[Case]:
-    """Return the sources, the real ones where they are there."""
+def torch_cases() -> list[Case]:
+    """Return networks of PyTorch."""
+    image, sequence = ((2, 3, 64, 64), "batch,3,64,64"), ((2, 8, 64), "batch,time,64")
+    nets = {
+        "resnet": image, "mobilenet": image, "vit": image, "transformer": sequence,
+        "lstm": sequence, "gru": sequence, "decoder": ((2, 8), "batch,time"),
+    }  # fmt: skip
+    found = []
+    for name, (shape, dims) in nets.items():
+        dtype = "int64" if name == "decoder" else "float32"
+        source = [f"sources.torch_nets:{name}", "--input", f"x:{dtype}[{dims}]"]
+        routes = {
+            f"torch.onnx {kind}": fill(peers.TORCH, name=name, shape=shape, dynamo=dynamo)
+            for kind, dynamo in (("dynamo", True), ("legacy", False))
+        }
+        found.append(Case(f"torch {name}", ("torch",), source, routes))
+    bert = {
+        f"torch.onnx {kind}": fill(peers.BERT, dynamo=dynamo)
+        for kind, dynamo in (("dynamo", True), ("legacy", False))
+    }
+    prepared = (fill(peers.BERT_SOURCE), "bert")
+    packages = ("torch", "transformers")
+    return [*found, Case("huggingface bert", packages, ["{source}"], bert, prepared)]
+
+
+def tensorflow_cases() -> list[Case]:
+    """Return networks of TensorFlow, Keras, TensorFlow Lite and JAX."""
+    net = "convolutions"
     found = [
-        Case(
-            f"torch {name}",
-            "torch",
-            [f"sources.torch_nets:{name}", "--input", f"x:float32[{dims}]"],
-            {
-                "torch.onnx dynamo": TORCH.format(
-                    name=name, shape=shape, dynamo=True, out="{out}", opset=OPSET
-                ),
-                "torch.onnx legacy": TORCH.format(
-                    name=name, shape=shape, dynamo=False, out="{out}", opset=OPSET
-                ),
-            },
-        )
-        for name, shape, dims in (
-            ("resnet", (2, 3, 64, 64), "batch,3,64,64"),
-            ("transformer", (2, 8, 64), "batch,time,64"),
-            ("lstm", (2, 8, 64), "batch,time,64"),
-        )
-    ]
-    found += [
-        Case(
-            f"sklearn {name}",
-            "skl2onnx",
-            [f"sources.estimators:{name}"],
-            {"skl2onnx": SKLEARN.format(name=name, out="{out}", opset=OPSET)},
-        )
-        for name in ("logistic", "forest")
-    ]
-    found.append(
-        Case(
-            "tensorflow convolutions",
-            "tf2onnx",
-            ["sources.tf_nets:convolutions"],
-            {"tf2onnx": TF2ONNX.format(name="convolutions", out="{out}", opset=OPSET)},
-        )
-    )
+        Case("tensorflow convolutions", ("tf2onnx",), [f"sources.tf_nets:{net}"],
+             {"tf2onnx": fill(peers.TF2ONNX, name=net)}),
+        Case("keras residual", ("keras", "tf2onnx"), ["sources.keras_nets:residual"],
+             {"keras export": fill(peers.KERAS, name="residual", own=True),
+              "tf2onnx": fill(peers.KERAS, name="residual", own=False)}),
+    ]  # fmt: skip
+    for kind in ("float", "int8"):
+        quantized = kind == "int8"
+        prepared = (fill(peers.TFLITE_SOURCE, name=net, quantized=quantized), f"{kind}.tflite")
+        routes = {"tf2onnx": fill(peers.TFLITE)}
+        found.append(Case(f"tflite {kind}", ("tf2onnx",), ["{source}"], routes, prepared))
+    source = ["sources.jax_nets:perceptron", "--input", "x:float32[batch,64]"]
+    routes = {"jax2onnx": fill(peers.JAX, name="perceptron")}
+    return [*found, Case("jax perceptron", ("jax", "jax2onnx"), source, routes)]
+
+
+def estimator_cases() -> list[Case]:
+    """Return estimators of scikit-learn and the boosting libraries."""
+    found = []
+    for name in ("logistic", "forest", "histogram"):
+        options = {} if name == "histogram" else {"zipmap": False}
+        routes = {"skl2onnx": fill(peers.SKLEARN, name=name, options=options)}
+        found.append(Case(f"sklearn {name}", ("skl2onnx",), [f"sources.estimators:{name}"], routes))
+    for name, more in (("xgboost", ""), ("lightgbm", ", zipmap=False")):
+        routes = {"onnxmltools": fill(peers.ONNXMLTOOLS, name=name, more=more)}
+        source = [f"sources.boosters:{name}", "--from", name, "--input", "X:float32[batch,20]"]
+        found.append(Case(f"{name} classifier", (name, "onnxmltools"), source, routes))
+    source = ["sources.boosters:catboost", "--from", "catboost"]
+    routes = {"catboost": fill(peers.CATBOOST)}
+    return [*found, Case("catboost classifier", ("catboost",), source, routes)]
+
+
+def real_cases() -> list[Case]:
+    """Return real Caffe and MXNet files, where they are."""
     models = Path(os.environ.get("ONNXSMITH_MATERIAL", ""), "real", "models").resolve()
+    if not models.is_dir():
+        return []
     caffe, mxnet = models / "caffe", models / "mxnet"
-    if models.is_dir():
-        lenet = caffe / "lenet_mnist"
-        found += [
-            Case(
-                "caffe lenet",
-                "onnx",
-                [
-                    str(lenet / "lenet_deploy.prototxt"),
-                    "--weights",
-                    str(lenet / "lenet_iter_10000.caffemodel"),
-                ],
-                {},
-            ),
-            Case("caffe ultraface", "onnx", [str(caffe / "ultraface" / "RFB-320.prototxt")], {}),
-            Case(
-                "mxnet digits",
-                "onnx",
-                [
-                    str(mxnet / "mnist_cnn" / "mnist-symbol.json"),
-                    "--input",
-                    "data:float32[batch,1,28,28]",
-                ],
-                {},
-            ),
-        ]
-    return found
+    lenet = caffe / "lenet_mnist"
+    weights = ["--weights", str(lenet / "lenet_iter_10000.caffemodel")]
+    found = [Case("caffe lenet", ("onnx",), [str(lenet / "lenet_deploy.prototxt"), *weights])]
+    for name in ("RFB", "slim"):
+        sibling = models / "onnx" / "ultraface" / f"version-{name}-320.onnx"
+        routes = {"its ONNX sibling": fill(peers.SIBLING).replace("{source}", str(sibling))}
+        source = [str(caffe / "ultraface" / f"{name}-320.prototxt")]
+        found.append(Case(f"caffe ultraface {name}", ("onnx",), source, routes))
+    digits = [str(mxnet / "mnist_cnn" / "mnist-symbol.json")]
+    faces = [str(mxnet / "mtcnn" / "det3-symbol.json")]
+    return [
+        *found,
+        Case("mxnet digits", ("onnx",), [*digits, "--input", "data:float32[batch,1,28,28]"]),
+        Case("mxnet mtcnn", ("onnx",), [*faces, "--input", "data:float32[batch,3,48,48]"]),
+    ]
+
+
+def fill(program: str, **values: object) -> str:
+    """Fill in what is known of a program; the files are known later."""
+    return program.format(opset=OPSET, out="{out}", source="{source}", **values)
 
 
 def measure(code: str) -> tuple[float, float, str]:
-    """Run code in a process of its own; return seconds, peak MiB and why it failed.
-
-    The peak is that of the largest process below this one so far, so a route's own is printed by
-    the route itself.
-    """
+    """Run code in a process of its own; return seconds, peak MiB and why it failed."""
     wrapped = f"{REPORT}\n{code}"
     began = time.perf_counter()
     done = subprocess.run(
@@ -157,7 +153,9 @@ def measure(code: str) -> tuple[float, float, str]:
     )
     seconds = time.perf_counter() - began
     peaks = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("PEAK ")]
-    why = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
+    told = [line for line in done.stderr.splitlines() if line.strip()]
+    errors = [line for line in told if line.startswith("error: ")]
+    why = "" if done.returncode == 0 else (errors or told or ["failed"])[-1]
     return seconds, int(peaks[-1]) / 1024 if peaks else 0.0, why[:100]
 
 
@@ -176,49 +174,57 @@ def cleaned(path: Path) -> int:
 
 
 def compare(case: Case, folder: Path) -> None:
-    """Measure the routes of one source in turns and print a line for each."""
-    routes: dict[str, tuple[Path, str]] = {}
+    """Measure the routes of one source in turns and print a row for each."""
     stem = case.name.replace(" ", "-")
+    made = folder / case.prepare[1]
+    if case.prepare[0]:
+        _, _, why = measure(case.prepare[0].replace("{out}", str(made)))
+        if why:
+            raise SystemExit(f"{case.name}: its source cannot be made: {why}")
     ours = folder / f"{stem}-onnxsmith.onnx"
-    arguments = ["convert", *case.source, "-o", str(ours), "--opset", str(OPSET)]
-    routes["onnxsmith"] = (ours, OURS.format(arguments=arguments))
+    source = [word.replace("{source}", str(made)) for word in case.source]
+    arguments = ["convert", *source, "-o", str(ours), "--opset", str(OPSET)]
+    routes = {"onnxsmith": (ours, OURS.format(arguments=arguments))}
     for number, (name, code) in enumerate(case.peers.items()):
         path = folder / f"{stem}-{number}.onnx"
-        routes[name] = (path, code.replace("'{out}'", repr(str(path))))
-    seconds: dict[str, list[float]] = {name: [] for name in routes}
-    peaks: dict[str, float] = {}
-    failed: dict[str, str] = {}
+        routes[name] = (path, code.replace("{out}", str(path)).replace("{source}", str(made)))
+    found: dict[str, list[tuple[float, float, str]]] = {name: [] for name in routes}
     for _ in range(ROUNDS):
         for name, (_, code) in routes.items():
-            if name in failed:
-                continue
-            took, peaks[name], why = measure(code)
-            seconds[name].append(took)
-            if why:
-                failed[name] = why
-    counts = {n: (nodes(p), cleaned(p)) for n, (p, _) in routes.items() if n not in failed}
-    best = min((count for _, count in counts.values()), default=0)
-    for name in routes:
-        if name in failed:
-            print(f"{case.name:26} {name:20} FAILED: {failed[name]}")
+            if not (found[name] and found[name][-1][2]):
+                found[name].append(measure(code))
+    counts = {
+        name: (nodes(path), cleaned(path))
+        for name, (path, _) in routes.items()
+        if not found[name][-1][2]
+    }
+    best = min((clean for _, clean in counts.values()), default=0)
+    for name, runs in found.items():
+        if name not in counts:
+            print(f"| {case.name} | {name} | failed: {runs[-1][2]} | | | | |", flush=True)
             continue
         raw, clean = counts[name]
-        middle = sorted(seconds[name])[len(seconds[name]) // 2]
         print(
-            f"{case.name:26} {name:20} {raw:6} {clean:8} {clean / max(best, 1):6.2f} "
-            f"{middle:7.1f} {peaks[name]:8.0f}"
+            f"| {case.name} | {name} | {raw} | {clean} | {clean / max(best, 1):.2f} "
+            f"| {statistics.median(run[0] for run in runs):.1f} "
+            f"| {statistics.median(run[1] for run in runs):.0f} |",
+            flush=True,
         )
 
 
 def main() -> None:
     """Print the table."""
-    print(
-        f"{'source':26} {'route':20} {'nodes':>6} {'cleaned':>8} {'/best':>6} {'s':>7} {'MiB':>8}"
-    )
+    wanted = tuple(sys.argv[1:])
+    print("| source | route | nodes | cleaned | /best | s | peak MiB |")
+    print("|---|---|---|---|---|---|---|")
+    every = [*torch_cases(), *tensorflow_cases(), *estimator_cases(), *real_cases()]
     with tempfile.TemporaryDirectory() as name:
-        for case in cases():
-            if importlib.util.find_spec(case.package) is None:
-                print(f"{case.name:26} left out: {case.package} is not installed")
+        for case in every:
+            if wanted and not case.name.startswith(wanted):
+                continue
+            missing = [p for p in case.packages if importlib.util.find_spec(p) is None]
+            if missing:
+                print(f"| {case.name} | left out: no {missing[0]} | | | | | |")
                 continue
             compare(case, Path(name))
 

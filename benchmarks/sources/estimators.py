@@ -1,9 +1,9 @@
-"""Fitted scikit-learn estimators."""
+"""Fitted estimators of scikit-learn and of the boosting libraries."""
 
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,3 +21,8 @@ def logistic() -> Any:
 def forest() -> Any:
     """Return a random forest of fifty trees."""
     return RandomForestClassifier(50, max_depth=8, random_state=0).fit(X, Y)
+
+
+def histogram() -> Any:
+    """Return a regression by histogram boosting."""
+    return HistGradientBoostingRegressor(max_iter=50, random_state=0).fit(X, X[:, 0] * X[:, 1])

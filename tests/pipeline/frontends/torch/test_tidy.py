@@ -154,5 +154,5 @@ def test_recurrent_networks_come_in_small(name: str, kind: Callable[..., nn.Modu
     assert census[name] == 2
     assert census["Expand"] == 0
     assert census["Slice"] == 0
-    assert len(result.artifact.model.graph) <= 20
+    assert len(result.artifact.model.graph) <= 24  # the older route, which RNN takes, keeps more
     assert max(difference.max_rel for difference in result.parity) < 1e-5
