@@ -45,6 +45,8 @@ from onnxsmith.target import TARGETS, Target
 # torch's exporter is written for opset 18 to 20, and all current runtimes read it.
 _DEFAULT_OPSET = 20
 _DATA_SAMPLES = 4
+# The other frontends know their parts, and refuse what is none.
+_WITHOUT_PARTS = frozenset({"jax", "keras", "mxnet", "onnx", "paddle"})
 _NOT_COMPARED = (
     "the model was seen to run, but not compared: {} models do not run here; "
     "give recorded outputs with --reference"
@@ -142,6 +144,8 @@ def convert(
     wanted = [Preprocessing.parse(p) if isinstance(p, str) else p for p in preprocess]
     live = not isinstance(source, (str, os.PathLike))
     frontend = _frontend(source, framework, live=live)
+    if part is not None and frontend.name in _WITHOUT_PARTS:
+        raise UsageError(f"models of {frontend.name} have no parts", "leave --part away")
     folder = _Folder()
     place = None if environments is None else Path(environments)
     with _opened(frontend, request, source if live else None, folder, limits, place) as opened:
@@ -157,6 +161,8 @@ def convert(
             checks.append(refuse_mismatch(check_stored(stored, artifact, tolerance)))
         if verify and (changed or not export.untouched):
             checks.append(_parity(opened, artifact, export, renames, data, tolerance, request))
+        else:
+            _given(data, artifact)  # wrong data is named even where there is nothing to compare
         for parity in checks:
             artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
         if wanted:

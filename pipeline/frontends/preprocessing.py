@@ -100,8 +100,15 @@ def build_in(
         UsageError: There is no such input, or a setting does not fit it.
         SmithError: The result does not compute what it should.
     """
+    done: set[str] = set()
     for one in wanted:
         plan = _Plan.make(artifact, one)
+        if plan.spec.name in done:
+            raise UsageError(
+                f"the preprocessing of the input {plan.spec.name!r} is given twice",
+                "join its settings: 'scale=1/255&mean=0.5'",
+            )
+        done.add(plan.spec.name)
         result = artifact.clone()
         _insert(result.model, plan)
         _prove(artifact, result, plan, sizes)

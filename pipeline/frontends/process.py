@@ -168,7 +168,7 @@ class WorkerSource:
     def _check_use(self) -> None:
         if session_memory(self._process.pid) > self._memory:
             raise self._stopped(
-                f"used more than {self._memory / 2**30:.1f} GiB of memory",
+                f"used more than {self._memory / 2**30:.2g} GiB of memory",
                 "allow more with --memory, or free some and try again",
             )
         if self._log.stat().st_size > _MAX_LOG_BYTES:

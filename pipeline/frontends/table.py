@@ -50,6 +50,8 @@ def choose_frontend(source: str) -> Frontend:
         UsageError: None takes it, or several are equally sure: the hint asks for ``--from``.
         SmithError: It is a callable of a module that is not there.
     """
+    if not source:
+        raise UsageError("the source is empty", "give a model file or package.module:callable")
     check_module(source)
     return _choose(repr(source), lambda frontend: frontend.match(source))
 

@@ -103,6 +103,7 @@ def test_what_the_source_printed_is_shown_and_no_markup_obeyed(
         (["gone.onnx", "-o", "o.onnx"], 1, "there is no file gone.onnx"),
         (["gone:Net", "-o", "o.onnx", "--from", "sklearn"], 1, "no module 'gone'"),
         (["gone:Net", "-o", "o.onnx"], 1, "no module 'gone'"),
+        (["", "-o", "o.onnx"], 2, "the source is empty"),
         (["what.ever", "-o", "o.onnx"], 2, "no frontend takes"),
     ],
 )
@@ -119,7 +120,7 @@ def test_mistakes_have_their_code_and_one_line(
     assert "Traceback" not in text
 
 
-def test_sizes_of_unknown_dimensions_are_refused(
+def test_options_that_mean_nothing_to_an_onnx_file_are_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = onnx.parser.parse_model(
@@ -132,6 +133,12 @@ def test_sizes_of_unknown_dimensions_are_refused(
     assert "no input has a dimension called 'batch'" in told
     assert "its dimensions: b" in told
     assert not (project / "o.onnx").exists()
+    options = ["--part", "encoder"], ["--data", "npz:gone.npz"], ["--preprocess", "x?scale=abc"]
+    for option, code in zip(options, (2, 1, 2), strict=True):
+        assert run(["convert", "net.onnx", "-o", "o.onnx", *option]) == code
+    told = capsys.readouterr().err
+    assert "models of onnx have no parts" in told
+    assert "there is no file 'gone.npz'" in told
     for dim in ("b=4", "N=4"):
         assert run(["convert", "net.onnx", "-o", "o.onnx", "--dim", dim, "--rename", "b=N"]) == 0
 

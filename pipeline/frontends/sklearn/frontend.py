@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import traceback
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +16,7 @@ from onnxsmith.pipeline.frontends.tabular.adopt import (
     match_object,
     open_callable,
 )
-from onnxsmith.pipeline.loading import is_callable_name, user_code
+from onnxsmith.pipeline.loading import describe, is_callable_name, user_code
 
 _PICKLES = (".joblib", ".pkl", ".pickle")
 
@@ -75,5 +77,21 @@ def _unpickle(path: Path, trust: bool) -> Any:
         )
     import joblib
 
-    with user_code(f"loading {path}"):
-        return joblib.load(path)
+    try:
+        with user_code(f"loading {path}"):
+            return joblib.load(path)
+    except SmithError as error:
+        if error.__cause__ is None or not _is_damage(error.__cause__):
+            raise
+        raise SmithError(
+            f"{path} is no pickle of a model, or it is damaged: {describe(error.__cause__)}",
+            "write it again with joblib.dump, or copy it again",
+        ) from None  # the trace shows the inside of pickle, and no code of the user's
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Return whether reading itself failed, not what the pickle names."""
+    if isinstance(error, (ImportError, AttributeError)):  # a class that is not there
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    return last == pickle.__file__ or "joblib" in Path(last).parts

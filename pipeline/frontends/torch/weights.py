@@ -93,6 +93,8 @@ def read_pickle(path: Path) -> Any:
     Raises:
         SmithError: It is something else, is damaged, or holds more than tensors and plain values.
     """
+    if not path.is_file():
+        raise SmithError(f"{path} is a folder, not a file of weights", "give the file within it")
     kind = kind_of(path)
     if kind in ("script", "program"):
         what = "TorchScript" if kind == "script" else "torch.export"
@@ -105,15 +107,15 @@ def read_pickle(path: Path) -> Any:
         check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
-    except Exception as error:  # torch.load fails with a dozen types
+    except Exception as error:  # noqa: BLE001 - torch.load fails with a dozen types
         text = " ".join(str(error).split())
         found = _GLOBAL.search(text)
         if found:
             raise PickledError(path, found[1]) from None
         raise SmithError(
-            f"cannot read the weights {path}: {text[:200]}",
+            f"cannot read the weights {path}: {text[:200] or type(error).__name__}",
             "give a state dict that torch.save wrote, or safetensors",
-        ) from error
+        ) from None  # nothing but torch's own code ran: its trace helps nobody
 
 
 class PickledError(SmithError):

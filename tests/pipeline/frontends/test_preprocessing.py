@@ -76,6 +76,11 @@ def test_each_input_may_have_its_own(load_text: Load) -> None:
     assert [step.options["input"] for step in result.history] == ["a", "b"]
 
 
+def test_an_input_has_one_preprocessing(load_text: Load) -> None:
+    with pytest.raises(UsageError, match="preprocessing of the input 'x' is given twice"):
+        build_in(load_text(NCHW), [Preprocessing.parse(t) for t in ("scale=2", "x?scale=3")], {})
+
+
 def test_the_input_may_be_an_output_too(load_text: Load) -> None:
     model = load_text("g (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Identity(x) }")
     result = build_in(model, [Preprocessing.parse("scale=3")], {})

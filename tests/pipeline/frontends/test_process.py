@@ -63,7 +63,7 @@ def test_an_endless_loop_meets_the_time_limit(project: Path, tmp_path: Path) -> 
 
 def test_a_memory_hog_meets_the_memory_limit(project: Path, tmp_path: Path) -> None:
     error = fail("faults:hog", tmp_path, Limits(memory=400 << 20))
-    assert "used more than 0.4 GiB" in error.message
+    assert "used more than 0.39 GiB" in error.message
     assert "--memory" in error.hint
 
 

@@ -64,7 +64,7 @@ def test_equal_matches_ask(project: Path) -> None:
     assert "--from sklearn or --from torch" in caught.value.hint
 
 
-@pytest.mark.parametrize("source", ["model.xyz", "../../etc/passwd", "a b:c", "", "x;rm -rf:y"])
+@pytest.mark.parametrize("source", ["model.xyz", "../../etc/passwd", "a b:c", "x;rm -rf:y"])
 def test_hostile_and_foreign_names_find_none(source: str) -> None:
     with pytest.raises(UsageError, match="no frontend takes"):
         choose_frontend(source)

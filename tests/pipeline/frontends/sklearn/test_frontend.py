@@ -97,8 +97,17 @@ def test_a_pickle_needs_trust(tmp_path: Path) -> None:
 
 def test_a_damaged_pickle_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.pkl").write_bytes(b"\x80\x04no pickle")
-    with pytest.raises(SmithError, match=r"loading .* failed: "):
-        convert(tmp_path / "bad.pkl", trust=True)
+    for text in (b"\x80\x04no pickle", b"", b"\x08not one"):
+        (tmp_path / "bad.pkl").write_bytes(text)
+        with pytest.raises(SmithError, match="is no pickle of a model, or it is damaged") as caught:
+            convert(tmp_path / "bad.pkl", trust=True)
+        assert not caught.value.output
+
+
+def test_a_pickle_of_a_class_that_is_gone_names_it(tmp_path: Path) -> None:
+    (tmp_path / "gone.pkl").write_bytes(b"cno_such_module\nModel\n.")
+    with pytest.raises(SmithError, match=r"loading .* failed: .*no_such_module"):
+        convert(tmp_path / "gone.pkl", trust=True)
 
 
 def test_a_callable_is_exported_in_a_worker(project: Path) -> None:

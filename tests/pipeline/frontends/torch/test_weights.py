@@ -158,6 +158,15 @@ def test_safetensors_that_lie_are_refused(tmp_path: Path, entry: Any, message: s
         read_safetensors(tmp_path / "w")
 
 
+def test_files_that_hold_nothing_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(SmithError, match=r"cannot read the weights .*empty.pt: EOFError") as caught:
+        read_state(tmp_path / "empty.pt", [])
+    assert caught.value.__cause__ is None
+    with pytest.raises(SmithError, match="is a folder, not a file of weights"):
+        read_state(tmp_path, [])
+
+
 def test_damaged_safetensors_are_errors_only(tmp_path: Path) -> None:
     """Ten thousand mutations; each answer is an error of ours, or tensors within the file."""
     generator = np.random.default_rng(0)
