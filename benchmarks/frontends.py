@@ -5,9 +5,10 @@ beside the framework's own exporters. Each route is a process of its own, starte
 of merit is the number of nodes after the same cleanup over that of the best route. Sources whose
 framework is not installed are named and left out. ONNXSMITH_MATERIAL adds real Caffe and MXNet
 files, some beside the ONNX files that others made of the same networks.
-Run: python benchmarks/frontends.py [NAME...], where NAME begins the name of a source.
+Run: python benchmarks/frontends.py [--rounds N] [NAME...], where NAME begins that of a source.
 """
 
+import argparse
 import importlib.util
 import os
 import statistics
@@ -22,15 +23,15 @@ import onnx
 from sources import peers
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = 3
 OPSET = 18
 
+# Linux counts what the process was before it became this program into ru_maxrss, but not into VmHWM.
 REPORT = """
 import atexit
 def _report():
     import resource  # here: a program's own names are gone when this runs
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    print("\\nPEAK", max(resource.getrusage(w).ru_maxrss for w in who))
+    own = next(int(line.split()[1]) for line in open('/proc/self/status') if 'VmHWM' in line)
+    print("\\nPEAK", max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 atexit.register(_report)
 """
 OURS = "from onnxsmith.cli.main import run; raise SystemExit(run({arguments!r}))"
@@ -173,7 +174,7 @@ def cleaned(path: Path) -> int:
     return nodes(path) if why else nodes(target)
 
 
-def compare(case: Case, folder: Path) -> None:
+def compare(case: Case, folder: Path, rounds: int) -> None:
     """Measure the routes of one source in turns and print a row for each."""
     stem = case.name.replace(" ", "-")
     made = folder / case.prepare[1]
@@ -189,7 +190,7 @@ def compare(case: Case, folder: Path) -> None:
         path = folder / f"{stem}-{number}.onnx"
         routes[name] = (path, code.replace("{out}", str(path)).replace("{source}", str(made)))
     found: dict[str, list[tuple[float, float, str]]] = {name: [] for name in routes}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, (_, code) in routes.items():
             if not (found[name] and found[name][-1][2]):
                 found[name].append(measure(code))
@@ -214,7 +215,11 @@ def compare(case: Case, folder: Path) -> None:
 
 def main() -> None:
     """Print the table."""
-    wanted = tuple(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="beginnings of sources' names; all without")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    wanted = tuple(options.names)
     print("| source | route | nodes | cleaned | /best | s | peak MiB |")
     print("|---|---|---|---|---|---|---|")
     every = [*torch_cases(), *tensorflow_cases(), *estimator_cases(), *real_cases()]
@@ -226,7 +231,7 @@ def main() -> None:
             if missing:
                 print(f"| {case.name} | left out: no {missing[0]} | | | | | |")
                 continue
-            compare(case, Path(name))
+            compare(case, Path(name), options.rounds)
 
 
 if __name__ == "__main__":

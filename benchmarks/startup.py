@@ -2,10 +2,11 @@
 
 Prints the wall time of ``--help`` beside that of an empty Python program, both alternated, and of
 ``convert`` on small ONNX and Caffe files. Exits with an error where ``--help`` imports a heavy
-module, or ``convert`` a framework, or takes a second at its fastest: the load of others only adds.
-Run: python benchmarks/startup.py
+module, or ``convert`` a framework, or takes a second of the processor (load of others adds to wall
+time alone). Run: python benchmarks/startup.py
 """
 
+import os
 import statistics
 import struct
 import subprocess
@@ -114,15 +115,25 @@ def convert(path: Path) -> None:
         SystemExit: It takes too long, or a framework was imported.
     """
     arguments = ["convert", str(path), "-o", str(path.with_name("out.onnx"))]
-    times = [seconds([*RUN[:-1], RUN[-1].format(arguments)]) for _ in range(ROUNDS)]
+    times, work = [], []
+    for _ in range(ROUNDS):
+        before = os.times()
+        times.append(seconds([*RUN[:-1], RUN[-1].format(arguments)]))
+        after = os.times()
+        user = after.children_user - before.children_user
+        work.append(user + after.children_system - before.children_system)
     found = imported(arguments, FRAMEWORKS)
-    median = statistics.median(times)
+    median = statistics.median(work)
     print(
-        f"onnxsmith convert {path.name}: {min(times):.2f} s (median {median:.2f}), "
+        f"onnxsmith convert {path.name}: {min(times):.2f} s at best, "
+        f"median {statistics.median(times):.2f}, "
+        f"of the processor {median:.2f} s; "
         f"frameworks imported: {', '.join(found) or 'none'}"
     )
-    if found or min(times) >= LIMIT:
-        raise SystemExit(f"it must take less than {LIMIT:g} s and import no framework")
+    if found or median >= LIMIT:
+        raise SystemExit(
+            f"it must take less than {LIMIT:g} s of the processor and import no framework"
+        )
 
 
 if __name__ == "__main__":
