@@ -25,7 +25,7 @@ from sources import peers
 HERE = Path(__file__).resolve().parent
 OPSET = 18
 
-# Linux counts what the process was before it became this program into ru_maxrss, but not into VmHWM.
+# On Linux ru_maxrss also counts what the process was before it became this program; VmHWM does not.
 REPORT = """
 import atexit
 def _report():
