@@ -180,7 +180,7 @@ def test_functions_of_an_array_and_a_number(mxnet: Any, close: Any, name: str) -
     x = operands(name)[0]
     title = f"_{TITLES.get(name, name.title()).replace('_', '')}Scalar"
     lower = f"_{LOWER.get(name, name)}_scalar"
-    for number in (0.5, 1.0, 2.0, 0.0) if name not in ("div", "mod") else (0.5, 1.0, 2.0):
+    for number in (0.5, 1.0, 2.0, 3.0, 0.0) if name not in ("div", "mod") else (0.5, 1.0, 2.0):
         expected = BINARY[name](x.astype(np.float64), np.float64(number))
         for op in (title, lower) if number == 0.5 else (lower,):
             close(mxnet.op(op, {"scalar": number}, x, batch=False), expected, 2e-6)

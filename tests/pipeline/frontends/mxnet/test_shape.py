@@ -275,6 +275,7 @@ def test_arrays_from_nothing(mxnet: Any) -> None:
     same(source(mxnet, "_full", {"shape": "(2,)", "value": 1.5}), np.full(2, 1.5))
     same(source(mxnet, "_arange", {"start": 2, "stop": 8, "step": 1.5}), np.arange(2, 8, 1.5))
     same(source(mxnet, "_arange", {"start": 4}), np.arange(4))
+    same(source(mxnet, "_arange", {"stop": 3}), np.arange(3))
     twice = {"start": 0, "stop": 3, "repeat": 2, "dtype": "int64"}
     same(source(mxnet, "_arange", twice), np.arange(3).repeat(2))
     line = {"start": 0, "stop": 1, "num": 5, "endpoint": True}
