@@ -14,8 +14,9 @@ from onnx import numpy_helper
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
-from onnxsmith.storage.load import into_memory
+from onnxsmith.storage.load import into_memory, load_model
 from onnxsmith.storage.tensors import EmbeddedTensor
+from onnxsmith.storage.wire import length_prefix
 
 Parse = Callable[..., onnx.ModelProto]
 
@@ -170,3 +171,10 @@ def test_a_graph_in_two_pieces_is_merged_as_protobuf_does(
     loaded = Artifact.load(path)
     np.testing.assert_array_equal(weight(loaded, "a").numpy(), first)
     np.testing.assert_array_equal(weight(loaded, "b").numpy(), second)
+
+
+def test_a_bomb_of_empty_nodes_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    body = b"\x0a\x00" * 500_001
+    (tmp_path / "bomb.onnx").write_bytes(length_prefix(7, len(body)) + body)
+    with pytest.raises(SmithError, match="its graph lists more than 500000 nodes and values"):
+        load_model(tmp_path / "bomb.onnx")

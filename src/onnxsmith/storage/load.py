@@ -32,6 +32,10 @@ _TENSOR_DATA_TYPE = 2
 _TENSOR_FLOAT_DATA = 4
 _TENSOR_RAW_DATA = 9
 
+# Two bytes make an empty node, which takes a hundred times that in memory. The largest models that
+# exporters write have a fifth of it.
+_MAX_RECORDS = 500_000
+
 # Below this size an initializer is parsed into memory: a mapping of its own would cost more.
 _INDEX_THRESHOLD = 64 * 1024
 
@@ -179,7 +183,9 @@ def _graph_pieces(
 ) -> Iterator[tuple[bytes, bool, tuple[int, int] | None]]:
     """Yield the graph's bytes piece by piece: (bytes, is an initializer, its weight's range)."""
     kept = graph.payload  # records from here on are copied as one slice
-    for field in fields(data, graph.payload, graph.end):
+    for count, field in enumerate(fields(data, graph.payload, graph.end)):
+        if count == _MAX_RECORDS:
+            raise WireError(f"its graph lists more than {_MAX_RECORDS} nodes and values")
         if field.number != _GRAPH_INITIALIZER or field.wire != 2:
             continue
         yield bytes(data[kept : field.start]), False, None
