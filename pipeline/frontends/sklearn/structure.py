@@ -18,6 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from onnxsmith.errors import SmithError
+from onnxsmith.pipeline.frontends.tabular.adopt import library_of
 
 # Where estimators keep the fitted ones that they are made of.
 _PARTS = (
@@ -139,7 +140,7 @@ def _parts(estimator: Any) -> Iterator[tuple[str, Any]]:
         if attribute == "estimator" and hasattr(estimator, "estimator_"):
             continue
         found = vars(estimator).get(attribute)
-        if isinstance(found, BaseEstimator):
+        if _is_estimator(found):
             yield attribute.rstrip("_"), found
         elif isinstance(found, (list, np.ndarray)):
             for number, item in enumerate(
@@ -147,10 +148,15 @@ def _parts(estimator: Any) -> Iterator[tuple[str, Any]]:
             ):
                 named = isinstance(item, tuple)
                 part = item[1] if named else item
-                if isinstance(part, BaseEstimator):
+                if _is_estimator(part):
                     yield (str(item[0]) if named else f"{attribute.rstrip('_')}[{number}]"), part
                 elif hasattr(part, "estimator") and attribute == "calibrated_classifiers_":
                     yield f"calibrated[{number}]", part.estimator
+
+
+def _is_estimator(value: object) -> bool:
+    # CatBoost's models derive from nothing of scikit-learn's.
+    return isinstance(value, BaseEstimator) or library_of(value) is not None
 
 
 def _as_logistic(estimator: Any) -> Any:
