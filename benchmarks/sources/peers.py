@@ -34,6 +34,7 @@ import numpy, tensorflow as tf, tf2onnx
 numpy.product = numpy.prod
 from sources import keras_nets
 model = keras_nets.{name}()
+model(numpy.zeros((1, 32, 32, 3), 'f'))
 if {own}:
     model.export({out!r}, format='onnx', opset_version={opset}, verbose=False)
 else:
