@@ -111,6 +111,7 @@ def _tree(tree: dict[str, Any], target: int, weight: float, void: float | None) 
     width = int(tree["tree_param"]["size_leaf_vector"] or 1)
     kinds = tree.get("split_type") or [0] * len(tree["left_children"])
     categories = _categories(tree)
+    _refuse_circles(tree)
     nodes: list[Split | Leaf] = []
     for index, left in enumerate(tree["left_children"]):
         right, value = tree["right_children"][index], tree["split_conditions"][index]
@@ -125,6 +126,26 @@ def _tree(tree: dict[str, Any], target: int, weight: float, void: float | None) 
             value = float(np.float32(value))
             nodes.append(Split(feature, "<", value, left, right, to_left, (), void))
     return nodes
+
+
+def _refuse_circles(tree: dict[str, Any]) -> None:
+    """Check that the children of the nodes are nodes, and that none is met twice.
+
+    Raises:
+        SmithError: The file lies: running such a tree would not end.
+    """
+    lefts, rights = tree["left_children"], tree["right_children"]
+    open_nodes, seen = [0], set[int]()
+    while open_nodes:
+        index = open_nodes.pop()
+        if index in seen or not 0 <= index < len(lefts):
+            raise SmithError(
+                f"a tree of the XGBoost model names the node {index} twice, or has no such node",
+                "the file is damaged: write it again with save_model",
+            )
+        seen.add(index)
+        if lefts[index] != -1:
+            open_nodes += [lefts[index], rights[index]]
 
 
 def _leaf(tree: dict[str, Any], index: int, target: int, weight: float, width: int) -> Leaf:
