@@ -22,8 +22,9 @@ TF2ONNX = """
 import numpy, tensorflow as tf, tf2onnx
 numpy.product = numpy.prod
 from sources import tf_nets
+module = tf_nets.{name}()  # it must outlive its function
 tf2onnx.convert.from_function(
-    tf_nets.{name}().__call__,
+    module.__call__,
     input_signature=[tf.TensorSpec([None, 96, 96, 3], tf.float32, name='image')],
     opset={opset},
     output_path={out!r},
