@@ -18,6 +18,7 @@ ROWS = 128
 _MISSING_SHARE = 0.1
 # LightGBM takes values of at most 1e-35 for 0, and its thresholds beside 0 stand there.
 _TINY = 1e-30
+_HUGE = 1e37
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def make_rows(
     # Features that nothing is known of have scales from shares to pixel values.
     values = generator.standard_normal(shape) * 10.0 ** generator.uniform(-1.0, 1.5, (shape[0], 1))
     for index, column in columns.items():
-        marks = column.marks[np.isfinite(column.marks)]
+        # CatBoost parts missing values from others at the ends of float32.
+        marks = column.marks[np.abs(column.marks) < _HUGE]
         if not marks.size:
             continue
         drawn = generator.choice(marks, shape[0])
