@@ -105,7 +105,8 @@ def open_hdf5(source: Path | io.BytesIO, path: Path) -> Iterator[h5py.File]:
 def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise SmithError(f"there is no file {path}", "check the path")
-    head = path.open("rb").read(8)
+    with path.open("rb") as file:
+        head = file.read(8)
     expected = b"PK" if path.suffix.lower() == ".keras" else _HDF5_SIGNATURE
     if not head.startswith(expected):
         raise SmithError(

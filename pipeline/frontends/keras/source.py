@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from onnxsmith.pipeline.frontends.base import ConvertRequest, Export
 from onnxsmith.pipeline.frontends.keras.frontend import versions
+from onnxsmith.pipeline.frontends.keras.mends import mended
 from onnxsmith.pipeline.frontends.keras.signature import Described, leaves
 from onnxsmith.pipeline.frontends.tensorflow.source import FunctionSource, Loaded
 from onnxsmith.pipeline.loading import user_code
@@ -42,7 +43,7 @@ class ModelSource:
             return leaves(found[0])
 
         signature = [_tensor_spec(spec) for spec in specs]
-        with user_code("tracing the model"):
+        with user_code("tracing the model"), mended():
             function = tf.function(call, input_signature=signature).get_concrete_function()
         self.outputs = described.output_names(found[0])
         names = tuple(spec.name for spec in specs)
