@@ -2,6 +2,9 @@
 
 Source of the layout: the FlatBuffers documentation, "FlatBuffer Internals". TensorFlow Lite's
 interpreter and tf2onnx both follow offsets unchecked.
+
+Offsets may all lead to the same place, so that a small file reads as a large one. What is read is
+counted against a budget: no sound file has its bytes read several times.
 """
 
 from __future__ import annotations
@@ -18,12 +21,51 @@ class FlatbufferError(Exception):
     """An offset or length leads out of the file, or a vector is of no use."""
 
 
+# Models of billions of weights have some thousands of tensors and operators.
+_MAX_TABLES = 100_000
+# Strings and vectors may be shared among tables; a file is read once for each table or so.
+_READINGS, _SMALL = 8, 1 << 20
+
+
+class Budget:
+    """How much of a file may still be read.
+
+    Args:
+        size: The file's size in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._tables = _MAX_TABLES
+        self._bytes = _READINGS * size + _SMALL
+
+    def table(self) -> None:
+        """Count a table.
+
+        Raises:
+            FlatbufferError: There are too many.
+        """
+        self._tables -= 1
+        if self._tables < 0:
+            raise FlatbufferError(f"it has more than {_MAX_TABLES} tensors and operators")
+
+    def vector(self, size: int) -> None:
+        """Count the bytes of a vector or string.
+
+        Raises:
+            FlatbufferError: They are more than the file holds.
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise FlatbufferError("its parts lie over each other")
+
+
 @dataclass(frozen=True)
 class Table:
     """A table at a place of a buffer; its fields are asked for by number."""
 
     data: memoryview
     at: int
+    budget: Budget
 
     def number(self, field: int, form: str, default: int = 0) -> int:
         """Return a scalar field; ``form`` is struct's letter for it."""
@@ -33,7 +75,7 @@ class Table:
     def table(self, field: int) -> Table | None:
         """Return a table that a field leads to; None where it is not there."""
         place = self._target(field)
-        return None if place is None else Table(self.data, place)
+        return None if place is None else Table(self.data, place, self.budget)
 
     def text(self, field: int) -> str:
         """Return a string field; empty where it is not there."""
@@ -56,7 +98,8 @@ class Table:
         """Yield the tables of a vector of tables."""
         start, count = self._vector(field, 4)
         for place in range(start, start + 4 * count, 4):
-            yield Table(self.data, place + _read(self.data, place, "I"))
+            self.budget.table()
+            yield Table(self.data, place + _read(self.data, place, "I"), self.budget)
 
     def _vector(self, field: int, size: int) -> tuple[int, int]:
         place = self._target(field)
@@ -65,6 +108,7 @@ class Table:
         count = _read(self.data, place, "I")
         if place + 4 + count * size > len(self.data):
             raise FlatbufferError(f"a vector of {count} elements reaches beyond the file")
+        self.budget.vector(count * size)
         return place + 4, count
 
     def _target(self, field: int) -> int | None:
@@ -87,7 +131,7 @@ def root(data: memoryview) -> Table:
     Raises:
         FlatbufferError: The buffer is too short.
     """
-    return Table(data, _read(data, 0, "I"))
+    return Table(data, _read(data, 0, "I"), Budget(len(data)))
 
 
 def _read(data: memoryview, place: int, form: str) -> int:

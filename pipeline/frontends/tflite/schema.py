@@ -18,7 +18,6 @@ from onnxsmith.pipeline.frontends.tflite.flatbuffer import FlatbufferError, Tabl
 IDENTIFIER = b"TFL3"
 _MAX_BYTES = 2**31 - 1
 _MAX_DIMS = 32
-_MAX_TENSORS = 1_000_000
 _DTYPES: Mapping[int, str] = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool",
     7: "int16", 8: "complex64", 9: "int8", 10: "float64", 11: "complex128", 12: "uint64",
@@ -142,8 +141,6 @@ def _buffer_size(table: Table, total: int) -> int:
 def _graph(table: Table, codes: list[tuple[int, str]], sizes: list[int]) -> GraphInfo:
     tensors = tuple(_tensor(entry, sizes) for entry in table.tables(0))
     count = len(tensors)
-    if count > _MAX_TENSORS:
-        raise FlatbufferError(f"a graph has {count} tensors")
     names = [tensor.name for tensor in tensors]
     operators = []
     for entry in table.tables(3):
@@ -174,8 +171,10 @@ def _tensor(table: Table, sizes: list[int]) -> TensorInfo:
     if number not in _DTYPES:
         raise FlatbufferError(f"the tensor {name!r} has the unknown type {number}")
     shape, signature = table.numbers(0, "<i4"), table.numbers(7, "<i4")
+    if shape is not None and shape.size > _MAX_DIMS:
+        raise FlatbufferError(f"the tensor {name!r} has {shape.size} dimensions")
     fixed = () if shape is None else tuple(shape.tolist())
-    if len(fixed) > _MAX_DIMS or any(dim < -1 for dim in fixed):
+    if any(dim < -1 for dim in fixed):
         raise FlatbufferError(f"the tensor {name!r} has an impossible shape")
     buffer = table.number(2, "I")
     if buffer >= max(len(sizes), 1):

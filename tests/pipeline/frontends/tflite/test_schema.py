@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxsmith.errors import SmithError
-from onnxsmith.pipeline.frontends.tflite.flatbuffer import FlatbufferError, Table, root
+from onnxsmith.pipeline.frontends.tflite.flatbuffer import Budget, FlatbufferError, Table, root
 from onnxsmith.pipeline.frontends.tflite.frontend import TfliteFrontend
 from onnxsmith.pipeline.frontends.tflite.schema import read_file, read_graphs
 
@@ -109,7 +109,32 @@ def test_offsets_that_lead_nowhere_are_named() -> None:
     with pytest.raises(FlatbufferError, match="beyond the file"):
         root(memoryview(b"\xff\xff\xff\xff")).number(0, "i")
     with pytest.raises(FlatbufferError, match="beyond the file"):
-        Table(memoryview(bytes(8)), -4).number(0, "i")
+        Table(memoryview(bytes(8)), -4, Budget(8)).number(0, "i")
+
+
+def crowded(entries: int, name: int) -> bytes:
+    """Return a file whose graph lists one tensor many times, of a name of ``name`` bytes.
+
+    Offsets lead forward only: each table's list of fields stands before it, what it holds behind.
+    """
+    text = struct.pack("<I", name) + b"n" * name + bytes(-name % 4)
+    tensor = struct.pack("<HHHHHH", 12, 8, 0, 0, 0, 4) + struct.pack("<iI", 12, 4) + text
+    graph = struct.pack("<HHHH", 6, 8, 4, 0) + struct.pack("<iII", 8, 4, entries)
+    graph += (4 * entries + 12 - 4 * np.arange(entries)).astype("<u4").tobytes()
+    model = struct.pack("<HHHHHH", 10, 8, 0, 0, 4, 0) + struct.pack("<iIII", 12, 4, 1, 4 + 8)
+    return struct.pack("<I4s", 8 + 12, b"TFL3") + model + graph + tensor
+
+
+@pytest.mark.parametrize(
+    ("entries", "name", "reason"),
+    [(1_000_000, 4, "more than 100000 tensors"), (50_000, 1 << 20, "lie over each other")],
+)
+def test_a_tensor_that_is_listed_many_times_is_not_read_as_often(
+    entries: int, name: int, reason: str
+) -> None:
+    (graph,) = read_graphs(memoryview(crowded(3, 4)))
+    assert [tensor.name for tensor in graph.tensors] == ["nnnn"] * 3
+    assert reason in attempt(crowded(entries, name))
 
 
 def changed_file(tmp_path: Path, old: bytes, new: bytes) -> Path:
