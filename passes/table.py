@@ -12,6 +12,7 @@ PASSES = Table(
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
         "flatten-biases": "onnxsmith.passes.quantization.flatten_biases:FlattenBiases",
         "fold-constants": "onnxsmith.passes.cleanup.fold_constants:FoldConstants",
+        "fold-scales": "onnxsmith.passes.fusion.fold_scales:FoldScales",
         "fold-shapes": "onnxsmith.passes.cleanup.fold_shapes:FoldShapes",
         "fuse-batch-norm": "onnxsmith.passes.fusion.fuse_batch_norm:FuseBatchNorm",
         "fuse-clips": "onnxsmith.passes.fusion.fuse_clips:FuseClips",
@@ -40,8 +41,10 @@ PASSES = Table(
         "remove-unused-nodes": "onnxsmith.passes.cleanup.remove_unused_nodes:RemoveUnusedNodes",
         "remove-unused-opsets": "onnxsmith.passes.cleanup.remove_unused_opsets:RemoveUnusedOpsets",
         "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
+        "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
+        "unbatch-transposes": "onnxsmith.passes.cleanup.unbatch_transposes:UnbatchTransposes",
     },
 )
 """Name to pass class; third parties add rows through the entry points ``onnxsmith.passes``."""
@@ -49,14 +52,16 @@ PASSES = Table(
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
     "infer-shapes,fold-shapes,fold-constants,remove-identities,remove-no-ops,remove-no-op-casts,"
-    "remove-no-op-shapes,remove-no-op-slices,remove-expands"
+    "unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes"
 )
 _FINISH = (
     "remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"
     "merge-common-subexpressions,remove-unused-nodes,remove-unused-functions,remove-unused-opsets,"
     "sort-nodes,fit-target"
 )
-_FUSION = "fuse-batch-norm,fuse-conv-affine,fuse-pad,fuse-clips,fuse-gemm,remove-zero-biases"
+_FUSION = (
+    "fuse-batch-norm,fuse-conv-affine,fold-scales,fuse-pad,fuse-clips,fuse-gemm,remove-zero-biases"
+)
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",

@@ -46,6 +46,31 @@ CASES = [
     Case("remove-unused-nodes", f"g ({X}) => ({Y}) {{ d = Exp(x) e = Neg(d) y = Relu(x) }}", {"Relu": 1}),
     Case("merge-common-subexpressions",
          f"g ({X}) => ({Y}) {{ a = Exp(x) b = Exp(x) y = Add(a, b) }}", {"Exp": 1, "Add": 1}),
+    Case("settle-reshapes,remove-unused-nodes",
+         "g (float[N,T,4] x) => (float[N,T,2,2] y) <int64[2] tail = {2, 2}> {"
+         " s = Shape<start = 0, end = 2>(x) t = Concat<axis = 0>(s, tail) y = Reshape(x, t) }",
+         {"Reshape": 1}),
+    Case("unbatch-transposes",
+         "g (float[N,2,3,4] x) => (float[N,2,4,3] y)"
+         " <int64[3] a = {-1, 3, 4}, int64[4] b = {-1, 2, 4, 3}> {"
+         " r = Reshape(x, a) t = Transpose<perm = [0, 2, 1]>(r) y = Reshape(t, b) }",
+         {"Transpose": 1}),
+    Case("unbatch-transposes,remove-unused-nodes",
+         "g (float[N,2,T,4] x) => (float[N,2,4,T] y) <int64[2] m = {-1, 4}, int64[2] i = {2, 4}> {"
+         " n = Shape<start = 0, end = 1>(x) t = Shape<start = 2, end = 3>(x)"
+         " d = Constant<value_ints = [4]>() h = Constant<value_ints = [2]>() o = Constant<value_ints = [-1]>()"
+         " a = Concat<axis = 0>(o, t, d) b = Concat<axis = 0>(n, h, d, t)"
+         " r = Reshape(x, a) s = Transpose<perm = [0, 2, 1]>(r) y = Reshape(s, b) }",
+         {"Transpose": 1}),
+    Case("fold-scales", "g (float[N,4] x) => (float[N,2,3] y) <float s = {0.25}, int64[3] t = {0, 2, 3}> {"
+         " a = MatMul(x, w) b = Add(a, c) r = Reshape(b, t) y = Mul(r, s) }",
+         {"MatMul": 1, "Add": 1, "Reshape": 1}, weights(w=(4, 6), c=(6,))),
+    Case("infer-shapes,fold-scales", "g (float[N,3,8,8] x) => (float[N,8,8,5] y) <float[1] s = {3}> {"
+         " a = Conv<pads = [1, 1, 1, 1]>(x, w, b) t = Transpose<perm = [0, 2, 3, 1]>(a) y = Mul(s, t) }",
+         {"Conv": 1, "Transpose": 1}, weights(w=(5, 3, 3, 3), b=(5,))),
+    Case("fold-scales", "g (float[N,4] x) => (float[N,5] y) <float s = {2}> {"
+         " a = Gemm<transB = 1, alpha = 0.5, beta = 3.0>(x, w, b) y = Div(a, s) }",
+         {"Gemm": 1}, weights(w=(5, 4), b=(5,))),
     Case("remove-identities", f"g ({X}) => ({Y}) {{ a = Identity(x) b = Relu(a) y = Identity(b) }}",
          {"Relu": 1}),
     Case("lift-constants,remove-no-ops,remove-identities",
@@ -137,6 +162,19 @@ REFUSED = [
     ("remove-no-ops", f"g ({X}) => ({Y}) {{ y = Mul(x, w) }}", weights(w=(1,))),
     ("merge-initializers", "g (float[4] x) => (float[4] y) { a = Add(x, w) y = Add(a, u) }",
      weights(w=(4,), u=(4,))),
+    # The dimensions change places, so neither is kept, and -1 can stand for one only.
+    ("settle-reshapes", "g (float[N,T] x) => (float[T,N] y) {"
+     " n = Shape<start = 0, end = 1>(x) t = Shape<start = 1, end = 2>(x)"
+     " c = Concat<axis = 0>(t, n) y = Reshape(x, c) }", {}),
+    # Behind the reshape the last two dimensions are others than those that were swapped.
+    ("unbatch-transposes", "g (float[N,2,3,4] x) => (float[N,2,3,4] y)"
+     " <int64[3] a = {-1, 3, 4}, int64[4] b = {-1, 2, 3, 4}> {"
+     " r = Reshape(x, a) t = Transpose<perm = [0, 2, 1]>(r) y = Reshape(t, b) }", {}),
+    # The unscaled product is read elsewhere too.
+    ("fold-scales", "g (float[N,4] x) => (float[N,5] y) <float s = {0.5}> {"
+     " a = MatMul(x, w) b = Mul(a, s) y = Add(a, b) }", weights(w=(4, 5))),
+    ("fold-scales", "g (float[N,4] x) => (float[N,5] y) {"
+     " a = MatMul(x, w) y = Mul(a, s) }", weights(w=(4, 5), s=(1, 5))),
 ]  # fmt: skip
 
 
