@@ -143,12 +143,10 @@ def convert(
     finish = Finish(target, opset, request.inputs, renames, tuple(domains), repair)
     wanted = [Preprocessing.parse(p) if isinstance(p, str) else p for p in preprocess]
     live = not isinstance(source, (str, os.PathLike))
-    frontend = _frontend(source, framework, live=live)
-    if part is not None and frontend.name in _WITHOUT_PARTS:
-        raise UsageError(f"models of {frontend.name} have no parts", "leave --part away")
+    frontend = _frontend(source, framework, part, live=live)
     folder = _Folder()
-    place = None if environments is None else Path(environments)
-    with _opened(frontend, request, source if live else None, folder, limits, place) as opened:
+    value = source if live else None
+    with _opened(frontend, request, value, folder, limits, environments) as opened:
         export = opened.export(folder.path / "model")
         artifact = Artifact.load(export.path)
         changed = finish.apply(artifact.model)
@@ -167,18 +165,24 @@ def convert(
             artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
         if wanted:
             sizes = symbol_sizes(artifact, _renamed(export.examples, renames))
-            sizes |= request.dims
-            artifact = build_in(artifact, wanted, sizes)
+            artifact = build_in(artifact, wanted, sizes | request.dims)
     folder.keep_for(artifact.model)
     notes = [*export.warnings, *(warning for parity in checks for warning in parity.warnings)]
-    if not verify:
-        notes.append("the model was not compared with its source")
-    elif repair and export.untouched and not changed:
-        notes.append("the mended graph was not compared: one that is not valid cannot run")
-    elif not export.runnable and reference is None:
-        notes.append(_NOT_COMPARED.format(frontend.name))
+    notes += _why_not_compared(export, verify, repair and not changed, reference, frontend)
     differences = tuple(difference for parity in checks for difference in parity.differences)
     return ConvertResult(artifact, differences, frontend.name, tuple(notes))
+
+
+def _why_not_compared(
+    export: Export, verify: bool, repaired: bool, reference: object, frontend: Frontend
+) -> list[str]:
+    if not verify:
+        return ["the model was not compared with its source"]
+    if repaired and export.untouched:
+        return ["the mended graph was not compared: one that is not valid cannot run"]
+    if not export.runnable and reference is None:
+        return [_NOT_COMPARED.format(frontend.name)]
+    return []
 
 
 class _Folder:
@@ -203,10 +207,14 @@ def _text(source: str | os.PathLike[str] | object) -> str:
     return os.fspath(source) if isinstance(source, os.PathLike) else type(source).__name__
 
 
-def _frontend(source: object, framework: str | None, *, live: bool) -> Frontend:
+def _frontend(source: object, framework: str | None, part: str | None, *, live: bool) -> Frontend:
     if framework is not None:
-        return find_frontend(framework)
-    return choose_for_object(source) if live else choose_frontend(_text(source))
+        frontend = find_frontend(framework)
+    else:
+        frontend = choose_for_object(source) if live else choose_frontend(_text(source))
+    if part is not None and frontend.name in _WITHOUT_PARTS:
+        raise UsageError(f"models of {frontend.name} have no parts", "leave --part away")
+    return frontend
 
 
 @contextmanager
@@ -216,7 +224,7 @@ def _opened(
     value: object,
     folder: _Folder,
     limits: Limits | None,
-    environments: Path | None,
+    environments: str | os.PathLike[str] | None,
 ) -> Iterator[Source]:
     """Open the source: a live one and what needs no framework here, others in a worker."""
     if value is not None:
@@ -226,7 +234,7 @@ def _opened(
     if not frontend.isolated:
         yield frontend.open(request)
         return
-    python = find_interpreter(frontend, environments)
+    python = find_interpreter(frontend, None if environments is None else Path(environments))
     where = (python.path, python.warnings)
     with WorkerSource(frontend.name, folder.path, limits or Limits(), *where) as worker:
         worker.open(request)
