@@ -165,7 +165,7 @@ def convert(
             artifact = artifact.with_step(Step("parity", "parity", {}, parity.to_json()))
         if wanted:
             sizes = symbol_sizes(artifact, _renamed(export.examples, renames))
-            artifact = build_in(artifact, wanted, sizes | request.dims)
+            artifact = build_in(artifact, wanted, {**sizes, **request.dims})
     folder.keep_for(artifact.model)
     notes = [*export.warnings, *(warning for parity in checks for warning in parity.warnings)]
     notes += _why_not_compared(export, verify, repair and not changed, reference, frontend)
