@@ -33,6 +33,7 @@ PASSES = Table(
         "remove-expands": "onnxsmith.passes.cleanup.remove_expands:RemoveExpands",
         "remove-identities": "onnxsmith.passes.cleanup.remove_identities:RemoveIdentities",
         "remove-initializer-inputs": "onnxsmith.passes.cleanup.remove_initializer_inputs:RemoveInitializerInputs",
+        "remove-neutral-elements": "onnxsmith.passes.cleanup.remove_neutral_elements:RemoveNeutralElements",
         "remove-no-op-casts": "onnxsmith.passes.cleanup.remove_no_op_casts:RemoveNoOpCasts",
         "remove-no-op-shapes": "onnxsmith.passes.cleanup.remove_no_op_shapes:RemoveNoOpShapes",
         "remove-no-op-slices": "onnxsmith.passes.cleanup.remove_no_op_slices:RemoveNoOpSlices",
@@ -51,7 +52,8 @@ PASSES = Table(
 
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
-    "infer-shapes,fold-shapes,fold-constants,remove-identities,remove-no-ops,remove-no-op-casts,"
+    "infer-shapes,fold-shapes,fold-constants,remove-identities,remove-no-ops,"
+    "remove-neutral-elements,remove-no-op-casts,"
     "unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes"
 )
 _FINISH = (

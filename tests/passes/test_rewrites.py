@@ -50,6 +50,10 @@ CASES = [
          "g (float[N,T,4] x) => (float[N,T,2,2] y) <int64[2] tail = {2, 2}> {"
          " s = Shape<start = 0, end = 2>(x) t = Concat<axis = 0>(s, tail) y = Reshape(x, t) }",
          {"Reshape": 1}),
+    Case("infer-shapes,remove-neutral-elements",
+         "g (float[N,3] x) => (float[N,3] y) <float[3] z = {0, 0, 0}, float[1,3] o = {1, 1, 1}> {"
+         " e = Exp(x) a = Add(z, e) b = Sub(a, z) c = Mul(b, o) d = Div(c, o) y = Pow(d, o) }",
+         {"Exp": 1}),
     Case("unbatch-transposes",
          "g (float[N,2,3,4] x) => (float[N,2,4,3] y)"
          " <int64[3] a = {-1, 3, 4}, int64[4] b = {-1, 2, 4, 3}> {"
@@ -166,6 +170,13 @@ REFUSED = [
     ("settle-reshapes", "g (float[N,T] x) => (float[T,N] y) {"
      " n = Shape<start = 0, end = 1>(x) t = Shape<start = 1, end = 2>(x)"
      " c = Concat<axis = 0>(t, n) y = Reshape(x, c) }", {}),
+    # A row of zeros that widens, zero minus x, and one that is not one.
+    ("remove-neutral-elements", "g (float[N,1] x) => (float[N,3] y) <float[3] z = {0, 0, 0}> {"
+     " y = Add(x, z) }", {}),
+    ("remove-neutral-elements", "g (float[3] x) => (float[3] y) <float[3] z = {0, 0, 0}> {"
+     " y = Sub(z, x) }", {}),
+    ("remove-neutral-elements", "g (float[3] x) => (float[3] y) <float[3] o = {1, 1, 1.0000001}> {"
+     " e = Exp(x) y = Mul(e, o) }", {}),
     # Behind the reshape the last two dimensions are others than those that were swapped.
     ("unbatch-transposes", "g (float[N,2,3,4] x) => (float[N,2,3,4] y)"
      " <int64[3] a = {-1, 3, 4}, int64[4] b = {-1, 2, 3, 4}> {"
