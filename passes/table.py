@@ -17,6 +17,7 @@ PASSES = Table(
         "fuse-batch-norm": "onnxsmith.passes.fusion.fuse_batch_norm:FuseBatchNorm",
         "fuse-clips": "onnxsmith.passes.fusion.fuse_clips:FuseClips",
         "fuse-conv-affine": "onnxsmith.passes.fusion.fuse_conv_affine:FuseConvAffine",
+        "fuse-gelu": "onnxsmith.passes.fusion.fuse_gelu:FuseGelu",
         "fuse-gemm": "onnxsmith.passes.fusion.fuse_gemm:FuseGemm",
         "fuse-hard-swish": "onnxsmith.passes.fusion.fuse_hard_swish:FuseHardSwish",
         "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",
@@ -27,6 +28,7 @@ PASSES = Table(
         "lift-constants": "onnxsmith.passes.cleanup.lift_constants:LiftConstants",
         "lift-subgraph-initializers": "onnxsmith.passes.cleanup.lift_subgraph_initializers:LiftSubgraphInitializers",
         "merge-common-subexpressions": "onnxsmith.passes.cleanup.merge_common_subexpressions:MergeCommonSubexpressions",
+        "merge-scales": "onnxsmith.passes.fusion.merge_scales:MergeScales",
         "merge-initializers": "onnxsmith.passes.cleanup.merge_initializers:MergeInitializers",
         "quantize-dynamic": "onnxsmith.passes.quantization.quantize_dynamic:QuantizeDynamic",
         "quantize-static": "onnxsmith.passes.quantization.quantize_static:QuantizeStatic",
@@ -62,7 +64,8 @@ _FINISH = (
     "sort-nodes,fit-target"
 )
 _FUSION = (
-    "fuse-batch-norm,fuse-conv-affine,fold-scales,fuse-pad,fuse-clips,fuse-gemm,remove-zero-biases"
+    "fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,fuse-gelu,"
+    "fuse-gemm,remove-zero-biases"
 )
 
 PRESETS: dict[str, str] = {

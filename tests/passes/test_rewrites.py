@@ -54,6 +54,19 @@ CASES = [
          "g (float[N,3] x) => (float[N,3] y) <float[3] z = {0, 0, 0}, float[1,3] o = {1, 1, 1}> {"
          " e = Exp(x) a = Add(z, e) b = Sub(a, z) c = Mul(b, o) d = Div(c, o) y = Pow(d, o) }",
          {"Exp": 1}),
+    *(Case("fuse-gelu,remove-unused-nodes", f"g ({X}) => ({Y}) <float h = {{0.5}}, float one = {{1}}, float r = {{1.4142135}},"
+           f" float k = {{0.044715}}, float p = {{0.7978846}}, float three = {{3}}> {{ {body} }}", {"Gelu": 1})
+      for body in (
+          "a = Div(x, r) t = Erf(a) u = Add(t, one) v = Mul(x, u) y = Mul(v, h)",
+          "a = Div(x, r) t = Erf(a) u = Add(one, t) v = Mul(h, x) y = Mul(v, u)",
+          "q = Pow(x, three) s = Mul(q, k) a = Add(x, s) b = Mul(p, a) t = Tanh(b) u = Add(t, one)"
+          " v = Mul(h, u) y = Mul(x, v)",
+          "d = Mul(x, x) q = Mul(d, x) s = Mul(k, q) a = Add(s, x) b = Mul(a, p) t = Tanh(b) u = Add(t, one)"
+          " w = Mul(x, h) y = Mul(w, u)",
+      )),
+    Case("merge-scales", "g (float[N,3,4] x) => (float[N,3,3] y) <float s = {0.5}, float t = {0.25}> {"
+         " a = Mul(x, s) k = Transpose<perm = [0, 2, 1]>(x) b = Mul(t, k) y = MatMul(a, b) }",
+         {"Mul": 1, "Transpose": 1, "MatMul": 1}),
     Case("unbatch-transposes",
          "g (float[N,2,3,4] x) => (float[N,2,4,3] y)"
          " <int64[3] a = {-1, 3, 4}, int64[4] b = {-1, 2, 4, 3}> {"
@@ -177,6 +190,12 @@ REFUSED = [
      " y = Sub(z, x) }", {}),
     ("remove-neutral-elements", "g (float[3] x) => (float[3] y) <float[3] o = {1, 1, 1.0000001}> {"
      " e = Exp(x) y = Mul(e, o) }", {}),
+    # Another constant, and an inner value that is an output.
+    ("fuse-gelu", "g (float[4] x) => (float[4] y) <float h = {0.5}, float o = {1}, float r = {1.5}> {"
+     " a = Div(x, r) t = Erf(a) u = Add(t, o) v = Mul(x, u) y = Mul(v, h) }", {}),
+    ("fuse-gelu", "g (float[4] x) => (float[4] y, float[4] u)"
+     " <float h = {0.5}, float o = {1}, float r = {1.4142135}> {"
+     " a = Div(x, r) t = Erf(a) u = Add(t, o) v = Mul(x, u) y = Mul(v, h) }", {}),
     # Behind the reshape the last two dimensions are others than those that were swapped.
     ("unbatch-transposes", "g (float[N,2,3,4] x) => (float[N,2,3,4] y)"
      " <int64[3] a = {-1, 3, 4}, int64[4] b = {-1, 2, 3, 4}> {"
