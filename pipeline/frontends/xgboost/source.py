@@ -17,6 +17,7 @@ from onnxsmith.pipeline.frontends.tabular.model import LABEL, PROBABILITIES, VAR
 from onnxsmith.pipeline.frontends.tabular.source import ForestSource
 from onnxsmith.pipeline.frontends.tabular.table import features_input
 from onnxsmith.pipeline.frontends.xgboost.trees import read_booster
+from onnxsmith.pipeline.frontends.xgboost.ubjson import UbjsonError, check_ubjson
 from onnxsmith.pipeline.loading import describe
 
 
@@ -27,8 +28,13 @@ def load_file(path: Path) -> Any:
         SmithError: XGBoost cannot read it.
     """
     booster = xgboost.Booster()
+    data = bytearray(path.read_bytes())
     try:
-        booster.load_model(bytearray(path.read_bytes()))
+        if not data.lstrip().startswith(b'{"') and data.startswith(b"{"):
+            check_ubjson(memoryview(data))
+        booster.load_model(data)
+    except UbjsonError as error:
+        raise SmithError(f"{path} is damaged: {error}", "get the file again") from error
     except Exception as error:  # XGBoostError, ValueError, TypeError by what the file holds
         text = describe(error).partition(" Stack trace")[0]
         raise SmithError(
