@@ -44,7 +44,7 @@ def finish_graph(
         _after(graph, graph.output[1].name, "Neg", [])
     if isinstance(final, QuadraticDiscriminantAnalysis):  # its labels are one row
         _flatten(graph, "label")
-    if decides_between_two(final) and not isinstance(final, BOTH_CLASSES):
+    if len(graph.output) > 1 and decides_between_two(final) and not isinstance(final, BOTH_CLASSES):
         dims = graph.output[1].type.tensor_type.shape.dim
         if len(dims) == 2:
             dims[1].dim_value = 1  # skl2onnx declares 2

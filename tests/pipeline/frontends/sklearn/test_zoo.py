@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn import (
     calibration,
     cluster,
@@ -33,6 +34,9 @@ from sklearn import (
     tree,
 )
 from sklearn.feature_extraction import text
+
+from onnxsmith.errors import SmithError
+from onnxsmith.pipeline.frontends.convert import convert
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 6)) * [3.0, 1.0, 0.2, 10.0, 2.0, 1.0]
@@ -319,3 +323,24 @@ def zoo() -> dict[str, Callable[[], Any]]:
             X,
         ),
     }
+
+
+REFUSED = {
+    "GaussianProcessClassifier": "solves linear equations",
+    "GaussianProcessClassifier-binary": "solves linear equations",
+    "OneVsOneClassifier-binary": "does not convert a OneVsOneClassifier of two classes",
+}
+# scikit-learn 1.8 announces the end of PassiveAggressive*.
+pytestmark = pytest.mark.filterwarnings("ignore:Class PassiveAggressive:FutureWarning")
+
+
+@pytest.mark.parametrize("name", sorted(zoo().keys() - REFUSED))
+def test_an_estimator_computes_what_scikit_learn_computes(name: str) -> None:
+    result = convert(zoo()[name]())  # raises where an output differs
+    assert result.parity
+
+
+@pytest.mark.parametrize(("name", "reason"), REFUSED.items())
+def test_what_cannot_be_converted_is_named(name: str, reason: str) -> None:
+    with pytest.raises(SmithError, match=reason):
+        convert(zoo()[name]())
