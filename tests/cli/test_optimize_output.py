@@ -127,8 +127,8 @@ def test_ctrl_c_at_any_moment(model: Path) -> None:
             time.sleep(delay)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate()
-        if "onnxsmith" not in err and process.returncode == -signal.SIGINT and not output.exists():
-            continue  # not begun yet
+        if delay == 0 and process.returncode == -signal.SIGINT and not output.exists():
+            continue  # Python's own handler was still in place
         if process.returncode in (0, -signal.SIGINT):  # it was done, or even leaving, already
             assert len(Artifact.load(output).model.graph) == 2
         else:

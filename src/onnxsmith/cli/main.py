@@ -82,8 +82,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
-    defer_imports()
     try:
+        defer_imports()
         code = run(arguments)
     except KeyboardInterrupt:  # between two commands' own handling
         sys.stderr.write("error: interrupted\n")
