@@ -8,6 +8,7 @@ PASSES = Table(
     "pass",
     "onnxsmith.passes",
     {
+        "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",
         "fit-target": "onnxsmith.passes.layout.fit_target:FitTarget",
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
         "flatten-biases": "onnxsmith.passes.quantization.flatten_biases:FlattenBiases",
@@ -56,7 +57,7 @@ _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
     "infer-shapes,fold-shapes,fold-constants,remove-identities,remove-no-ops,"
     "remove-neutral-elements,remove-no-op-casts,"
-    "unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes"
+    "unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states"
 )
 _FINISH = (
     "remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"

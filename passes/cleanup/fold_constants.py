@@ -194,6 +194,8 @@ def _infer(model: ir.Model, nodes: Sequence[ir.Node]) -> dict[str, int | None]:
     """Return the bytes of each result by name; None where the shape depends on values."""
     extract = _extract(model, nodes, [out for node in nodes for out in node.outputs if out.name])
     for value in extract.graph.initializers.values():
+        # Other passes may have left what was inferred before the value was known.
+        value.shape = ir.Shape(_tensor(value).shape.numpy())
         if _tensor(value).nbytes >= STREAM_THRESHOLD:
             # Shape inference needs the shape of a large weight only.
             tensor = _tensor(value)

@@ -1,0 +1,107 @@
+"""How many nodes do onnxsmith and its peers leave, in what time and memory?
+
+Prints a line for each graph and tool: nodes (Constants not counted), seconds from load to saved
+file without imports, and the peak of the process. onnxsmith runs with its check, without its
+latency gate. Each run is a process of its own; the tools take turns. Run:
+
+    python benchmarks/sources/architectures.py FOLDER    # where torch and transformers are
+    python benchmarks/optimize.py FOLDER [NAME ...] --peers PYTHON [--rounds 3]
+
+PYTHON is the interpreter of an environment with onnxsim, onnxslim, onnxscript and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import onnx
+
+MEASURE = """
+import json, resource, sys, time
+source, target = sys.argv[1:]
+{imports}
+start = time.perf_counter()
+{work}
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print("RESULT", json.dumps([time.perf_counter() - start, peak]))
+"""
+TOOLS = {
+    "onnxsmith": (
+        "from onnxsmith.cli.main import run\nimport onnxsmith.cli.optimize",
+        "assert run(['optimize', source, '-o', target, '--allow-slower']) == 0",
+    ),
+    "onnxsim": (
+        "import onnx, onnxsim",
+        "onnx.save(onnxsim.simplify(onnx.load(source))[0], target)",
+    ),
+    "onnxslim": ("import onnx, onnxslim", "onnx.save(onnxslim.slim(source), target)"),
+    "onnxscript": (
+        "import onnx_ir, onnxscript.optimizer",
+        "m = onnx_ir.load(source); onnxscript.optimizer.optimize(m); onnx_ir.save(m, target)",
+    ),
+    "ORT extended": (
+        "import onnxruntime as ort",
+        "o = ort.SessionOptions(); o.log_severity_level = 4; o.optimized_model_filepath = target\n"
+        "o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED\n"
+        "ort.InferenceSession(source, o, providers=['CPUExecutionProvider'])",
+    ),
+}
+
+
+def nodes(path: Path) -> int:
+    """Count the nodes of the main graph, Constants left out."""
+    graph = onnx.load(path, load_external_data=False).graph
+    return sum(node.op_type != "Constant" for node in graph.node)
+
+
+def measure(tool: str, python: str, source: Path, target: Path) -> tuple[float, float] | None:
+    """Run a tool once; return seconds and peak MiB, or None where it failed."""
+    imports, work = TOOLS[tool]
+    code = MEASURE.format(imports=imports, work=work)
+    done = subprocess.run(
+        [python, "-c", code, str(source), str(target)], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode != 0 or not lines:
+        return None
+    seconds, peak = json.loads(lines[-1].removeprefix("RESULT "))
+    return seconds, peak
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    print("| graph | tool | nodes | s | peak MiB |\n|---|---|---|---|---|")
+    for source in sorted(options.folder.glob("*.onnx")):
+        if options.names and source.stem not in options.names:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            runs: dict[str, list[tuple[float, float] | None]] = {tool: [] for tool in TOOLS}
+            for _ in range(options.rounds):
+                for tool, found in runs.items():
+                    python = sys.executable if tool == "onnxsmith" else options.peers
+                    found.append(measure(tool, python, source, Path(folder, f"{tool}.onnx")))
+            for tool, found in runs.items():
+                good = [run for run in found if run is not None]
+                if not good:
+                    print(f"| {source.stem} | {tool} | failed | | |", flush=True)
+                    continue
+                seconds, peak = (statistics.median(column) for column in zip(*good, strict=True))
+                count = nodes(Path(folder, f"{tool}.onnx"))
+                line = f"| {source.stem} | {tool} | {count} | {seconds:.2f} | {peak:.0f} |"
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
