@@ -242,6 +242,16 @@ def test_the_shape_of_a_constant_is_its_own(load_text: Callable[..., Artifact]) 
     assert census(pass_.apply(model, PassContext()).model) == {"Add": 1}
 
 
+def test_what_only_a_dead_branch_reads_is_dead(load_text: Callable[..., Artifact]) -> None:
+    text = """g (float[2] x, bool c) => (float[2] y) {
+        y = Neg(x) a = Relu(x)
+        d = If(c) <then_branch = t () => (float[2] p) { p = Exp(a) },
+                   else_branch = e () => (float[2] q) { q = Identity(x) }> }"""
+    (pass_,) = PassPipeline.parse("remove-unused-nodes").passes
+    result = pass_.apply(load_text(text, {}, opset=20).model, PassContext())
+    assert census(result.model) == {"Neg": 1}
+
+
 def test_a_budget_can_be_raised(load_text: Callable[..., Artifact]) -> None:
     _, text, constants = REFUSED[3]
     artifact = load_text(text, constants, opset=20)
