@@ -31,7 +31,8 @@ class RemoveUnusedNodes(IrPass):
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Sweep what no output reaches, and trim what is left."""
-        swept = sum(sweep(root) for root in (model.graph, *model.functions.values()))
+        roots: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        swept = sum(sweep(root) for root in roots)
         trimmed = super().apply(model, context)
         return PassResult(model, bool(swept) or trimmed.modified, {"removed": swept})
 
