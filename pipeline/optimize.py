@@ -18,11 +18,14 @@ from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Verifier, make_verifier
 from onnxsmith.pipeline.data import open_data
+from onnxsmith.pipeline.frontends.repair import repair_graph
 from onnxsmith.pipeline.gate import Change, measure_change
 from onnxsmith.target import TARGETS, Target
 
 _MODES: dict[str, VerifyMode] = {"end": "end", "each": "each", "off": "off"}
 _PROBE_SAMPLES = 4
+# How the runtime says that a node cannot take what it is given; it names the node.
+_WRONG_TYPES = ("bound to different types", "of input parameter")
 _CLEANUP_PRESET = "safe"
 
 
@@ -141,6 +144,32 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     return result
 
 
+def load_artifact(path: Path, *, repair: bool = False) -> tuple[Artifact, tuple[str, ...]]:
+    """Read a model file; with ``repair``, mend what is invalid and say what was done.
+
+    Raises:
+        SmithError: The file holds no valid model, also after the repairs.
+    """
+    if not repair:
+        return Artifact.load(path), ()
+    done: list[str] = []
+    artifact = Artifact.load(path, done)
+    before = _shape_of_graph(artifact)
+    repair_graph(artifact.model)
+    after = _shape_of_graph(artifact)
+    if before[0] > after[0]:
+        done.append(f"removed {before[0] - after[0]} nodes that no output depends on")
+    if before[1] != after[1]:
+        done.append("gave unique names to nodes and values, and sorted the nodes")
+    done.append("inferred the shapes of all values anew")
+    return artifact, tuple(done)
+
+
+def _shape_of_graph(artifact: Artifact) -> tuple[int, list[str | None]]:
+    nodes = [node for graph in artifact.model.graphs() for node in graph]
+    return len(nodes), [v.name for node in nodes for v in node.outputs if v.uses()]
+
+
 def _names(result: OptimizeResult) -> set[str]:
     return {run.pass_.name for run in result.pipeline.runs}
 
@@ -202,6 +231,10 @@ def _verifier(
     except SmithError as error:
         if samples is not None:
             raise
+        if any(words in error.message for words in _WRONG_TYPES):
+            raise SmithError(
+                f"the model is not valid: {error.message}", "export the model again"
+            ) from error
         # A model that this runtime cannot run (an operator of another one, say) may still be
         # cleaned up; that nothing checked it is said aloud.
         return None, (f"not verified: {error.message} ({error.hint})",)

@@ -64,13 +64,18 @@ class Artifact:
     history: tuple[Step, ...] = ()
 
     @classmethod
-    def load(cls, path: str | Path) -> Artifact:
+    def load(cls, path: str | Path, repairs: list[str] | None = None) -> Artifact:
         """Read a model file; its weights stay on disk.
+
+        Args:
+            path: The file.
+            repairs: Where given, repeated names and missing imports are mended first, and what was
+                done is added here, in words.
 
         Raises:
             SmithError: The file is missing, no ONNX model, truncated or hostile.
         """
-        model = load_model(Path(path))
+        model = load_model(Path(path), repairs)
         return cls(model, _read_history(model.metadata_props.get(HISTORY_KEY)))
 
     @classmethod

@@ -29,7 +29,7 @@ def refuse(model: onnx.ModelProto, folder: Path, reason: str) -> None:
 def test_an_undefined_node_input(tmp_path: Path, parse_model: Parse) -> None:
     model = parse_model(TEXT)
     model.graph.node[0].input[0] = "nowhere"
-    refuse(model, tmp_path, "input 'nowhere' of a Add node is defined nowhere")
+    refuse(model, tmp_path, "input 'nowhere' of the Add node that makes 'y' is defined nowhere")
 
 
 def test_an_undefined_output(tmp_path: Path, parse_model: Parse) -> None:
@@ -105,7 +105,7 @@ def test_names_of_one_branch_are_unknown_in_the_other(tmp_path: Path, parse_mode
            }"""
     )
     model.graph.node[0].attribute[1].g.node[0].input[0] = "t"
-    refuse(model, tmp_path, "input 't' of a Abs node is defined nowhere")
+    refuse(model, tmp_path, "input 't' of the Abs node that makes 'q' is defined nowhere")
 
 
 def test_an_outer_value_that_a_branch_hands_out_itself(tmp_path: Path, parse_model: Parse) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @data_option
 @dim_option
 @tolerance_options
+@click.option("--repair", is_flag=True, help="Mend an invalid graph: names, imports, order.")
 @click.option("--allow-slower", is_flag=True, help="Keep the result without measuring its speed.")
 @click.option("--dump", type=click.Path(path_type=Path), metavar="DIR", help="Write each graph.")
 @click.option("--external/--embed", default=None, help="Where weights go; default: as they were.")
@@ -63,6 +64,7 @@ def command(
     dims: tuple[str, ...],
     rtol: float | None,
     atol: float | None,
+    repair: bool,
     allow_slower: bool,
     dump: Path | None,
     external: bool | None,
@@ -76,11 +78,10 @@ def command(
     Passes that break the model are left out and named (exit code 3). A preset whose result
     measures slower is dropped.
     """
-    from onnxsmith.artifact import Artifact
     from onnxsmith.cli.main import DONE, ROLLED_BACK
     from onnxsmith.errors import UsageError
     from onnxsmith.numerics import override
-    from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
+    from onnxsmith.pipeline.optimize import OptimizeRequest, load_artifact, optimize
     from onnxsmith.spec import parse_dims
     from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
@@ -88,8 +89,9 @@ def command(
     check_writable(output)
     if spec is not None and preset is not None:
         raise UsageError("--passes and --preset exclude each other", "give one of them")
+    artifact, repairs = load_artifact(source, repair=repair)
     result = optimize(
-        Artifact.load(source),
+        artifact,
         OptimizeRequest(
             passes=spec,
             preset=preset,
@@ -105,10 +107,19 @@ def command(
         ),
     )
     result.artifact.save(output, external)
+    if not as_json:
+        _show_repairs(repairs)
     _show(result, output, as_json=as_json)
     if any(d.cause != "slower" for d in result.dropped) or (strict and result.dropped):
         return ROLLED_BACK
     return DONE
+
+
+def _show_repairs(repairs: tuple[str, ...]) -> None:
+    from onnxsmith.cli.output import print_line
+
+    for words in repairs:
+        print_line(f"repaired: {words}")
 
 
 def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:

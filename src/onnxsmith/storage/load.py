@@ -20,6 +20,12 @@ from google.protobuf.message import DecodeError
 from onnxsmith.errors import SmithError
 from onnxsmith.storage.external import place_external_data
 from onnxsmith.storage.maps import holds_map, keep_map_types, take_map_types
+from onnxsmith.storage.repeats import (
+    describe,
+    keep_last_constants,
+    node_in_cycle,
+    repair_names,
+)
 from onnxsmith.storage.sparse import densify
 from onnxsmith.storage.structure import check_structure
 from onnxsmith.storage.tensors import EmbeddedTensor, FileTensor, file_identity, tensor_bytes
@@ -40,8 +46,12 @@ _MAX_RECORDS = 500_000
 _INDEX_THRESHOLD = 64 * 1024
 
 
-def load_model(path: Path) -> ir.Model:
+def load_model(path: Path, repairs: list[str] | None = None) -> ir.Model:
     """Read ``path``; embedded and external weights stay on disk.
+
+    Args:
+        path: The file.
+        repairs: Where given, names and imports are mended first, and what was done is added here.
 
     Raises:
         SmithError: The file is missing, no ONNX model, truncated, or its external data is
@@ -60,6 +70,9 @@ def load_model(path: Path) -> ir.Model:
         raise SmithError(
             f"cannot read {path}: {error.strerror}", "check the path and its permissions"
         ) from error
+    keep_last_constants(proto)
+    if repairs is not None:
+        repairs += repair_names(proto, weights)
     check_structure(proto)
     placed: dict[str, FileTensor] = {
         **weights,
@@ -101,8 +114,12 @@ def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
         for function in model.functions.values():
             function.sort()
     except Exception as error:
+        reason = _innermost(error)
+        node = node_in_cycle(proto.graph)
+        if node is not None:
+            reason += f" It goes through {describe(node)}."
         raise SmithError(
-            f"{name} holds an invalid graph: {_innermost(error)}", "export the model again"
+            f"{name} holds an invalid graph: {reason}", "export the model again"
         ) from error
     keep_map_types(model, maps)
     return model

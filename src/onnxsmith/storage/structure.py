@@ -13,6 +13,10 @@ from google.protobuf.message import Message
 
 from onnxsmith.errors import SmithError
 from onnxsmith.storage.maps import holds_map
+from onnxsmith.storage.repeats import describe, nodes_of
+
+# com.microsoft, com.microsoft.nchwc, com.ms.internal.nhwc ...
+_RUNTIME_DOMAINS = ("com.microsoft", "com.ms.")
 
 _Scopes = tuple[frozenset[str], ...]
 
@@ -29,6 +33,7 @@ def check_structure(proto: onnx.ModelProto) -> None:
             "the model carries training information (training_info), which would be lost",
             "remove it first: model.ClearField('training_info') on the onnx.ModelProto",
         )
+    _check_imports(proto)
     _check_graph(proto.graph, ())
     for function in proto.functions:
         scope = frozenset(function.input) | _outputs(function.node)
@@ -42,7 +47,7 @@ def _check_graph(graph: onnx.GraphProto, outer: _Scopes) -> None:
     _refuse_repeats(initializers, "initializer")
     _refuse_repeats([v.name for v in graph.input], "input")
     made = [name for node in graph.node for name in node.output if name]
-    _refuse_repeats(made, "node output")
+    _refuse_repeated_outputs(graph)
     given = frozenset(initializers) | {v.name for v in graph.input}
     for name in made:
         if name in given:
@@ -62,7 +67,7 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], scopes: _Scopes) -> None:
     for node in nodes:
         for name in node.input:
             if name and not _defined(name, scopes):
-                raise _invalid(f"the input {name!r} of a {node.op_type} node is defined nowhere")
+                raise _invalid(f"the input {name!r} of {describe(node)} is defined nowhere")
         for attribute in node.attribute:
             for graph in _subgraphs(attribute):
                 _check_graph(graph, scopes)
@@ -94,6 +99,35 @@ def _refuse_repeats(names: list[str], role: str) -> None:
         if name in seen:
             raise _invalid(f"the {role} {name!r} is defined twice")
         seen.add(name)
+
+
+def _refuse_repeated_outputs(graph: onnx.GraphProto) -> None:
+    makers: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        for name in node.output:
+            if name in makers:
+                both = f"by {describe(makers[name])} and by {describe(node)}"
+                raise _invalid(f"the node output {name!r} is defined twice, {both}")
+            if name:
+                makers[name] = node
+
+
+def _check_imports(proto: onnx.ModelProto) -> None:
+    """Refuse a node whose domain the model does not import: its version is unknown.
+
+    The runtime's own domains have one version, and it reads models that do not import them.
+    """
+    imported = {"" if e.domain == "ai.onnx" else e.domain for e in proto.opset_import}
+    for node in nodes_of(proto.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if domain not in imported and not domain.startswith(_RUNTIME_DOMAINS):
+            raise SmithError(
+                f"the model is not valid: {describe(node)} uses the operators of "
+                f"{domain or 'ai.onnx'!r}, which the model does not import",
+                "set the version that the model was written for"
+                if not domain
+                else "add the import, or let 'onnxsmith optimize --repair' add it",
+            )
 
 
 def _refuse_inner_maps(graph: onnx.GraphProto) -> None:
