@@ -13,9 +13,13 @@ PASSES = Table(
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
         "flatten-biases": "onnxsmith.passes.quantization.flatten_biases:FlattenBiases",
         "fold-constants": "onnxsmith.passes.cleanup.fold_constants:FoldConstants",
+        "fold-ifs": "onnxsmith.passes.cleanup.fold_ifs:FoldIfs",
         "fold-scales": "onnxsmith.passes.fusion.fold_scales:FoldScales",
+        "fold-sequences": "onnxsmith.passes.cleanup.fold_sequences:FoldSequences",
         "fold-shapes": "onnxsmith.passes.cleanup.fold_shapes:FoldShapes",
+        "fuse-attention": "onnxsmith.passes.fusion.fuse_attention:FuseAttention",
         "fuse-batch-norm": "onnxsmith.passes.fusion.fuse_batch_norm:FuseBatchNorm",
+        "fuse-bias-gelu": "onnxsmith.passes.fusion.fuse_bias_gelu:FuseBiasGelu",
         "fuse-clips": "onnxsmith.passes.fusion.fuse_clips:FuseClips",
         "fuse-conv-affine": "onnxsmith.passes.fusion.fuse_conv_affine:FuseConvAffine",
         "fuse-gelu": "onnxsmith.passes.fusion.fuse_gelu:FuseGelu",
@@ -23,6 +27,7 @@ PASSES = Table(
         "fuse-hard-swish": "onnxsmith.passes.fusion.fuse_hard_swish:FuseHardSwish",
         "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",
         "fuse-pad": "onnxsmith.passes.fusion.fuse_pad:FusePad",
+        "fuse-skip-layer-norm": "onnxsmith.passes.fusion.fuse_skip_layer_norm:FuseSkipLayerNorm",
         "fuse-split": "onnxsmith.passes.fusion.fuse_split:FuseSplit",
         "infer-shapes": "onnxsmith.passes.cleanup.infer_shapes:InferShapes",
         "inline-functions": "onnxsmith.passes.cleanup.inline_functions:InlineFunctions",
@@ -45,6 +50,7 @@ PASSES = Table(
         "remove-unused-nodes": "onnxsmith.passes.cleanup.remove_unused_nodes:RemoveUnusedNodes",
         "remove-unused-opsets": "onnxsmith.passes.cleanup.remove_unused_opsets:RemoveUnusedOpsets",
         "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
+        "set-session": "onnxsmith.passes.layout.set_session:SetSession",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
@@ -55,7 +61,7 @@ PASSES = Table(
 
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
-    "infer-shapes,fold-shapes,fold-constants,remove-identities,remove-no-ops,"
+    "infer-shapes,remove-no-ops,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-identities,"
     "remove-neutral-elements,remove-no-op-casts,"
     "unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states"
 )

@@ -50,7 +50,7 @@ class FoldConstants(Pass):
     """Evaluate nodes whose inputs are all constant, in one session of the runtime.
 
     ``f(constants) = constant``. Left alone are random operators, quantization pairs, nodes with
-    subgraphs, producers of graph outputs, operators that the runtime lacks, and results that are
+    subgraphs, producers of a subgraph's outputs, operators that the runtime lacks, and results
     larger than both ``limit`` bytes and the node's inputs together.
 
     Source: the idea of ``onnxruntime``'s ConstantFolding, with a size budget.
@@ -75,7 +75,7 @@ class FoldConstants(Pass):
         return PassResult(model, bool(folded), details)
 
     def _fold_graph(self, model: ir.Model, graph: ir.Graph, refused: set[ir.Node]) -> int:
-        candidates = _candidates(graph, refused)
+        candidates = _candidates(graph, refused, at_root=graph is model.graph)
         chosen = self._affordable(model, candidates) if candidates else []
         return _evaluate(model, graph, chosen, refused) if chosen else 0
 
@@ -98,12 +98,12 @@ class FoldConstants(Pass):
         return chosen
 
 
-def _candidates(graph: ir.Graph, refused: set[ir.Node]) -> list[ir.Node]:
+def _candidates(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> list[ir.Node]:
     """Return the nodes that depend on constants only, in topological order."""
     found: list[ir.Node] = []
     reached: set[ir.Value] = set()
     for node in graph:
-        if node in refused or not _is_pure(node):
+        if node in refused or not _is_pure(node, at_root=at_root):
             continue
         inputs = [value for value in node.inputs if value is not None]
         if all(_is_constant(value) or value in reached for value in inputs):
@@ -112,7 +112,7 @@ def _candidates(graph: ir.Graph, refused: set[ir.Node]) -> list[ir.Node]:
     return found
 
 
-def _is_pure(node: ir.Node) -> bool:
+def _is_pure(node: ir.Node, *, at_root: bool) -> bool:
     return (
         node.domain in ("", "ai.onnx")
         and node.op_type not in _RANDOM | _QUANTIZATION | {"Constant"}
@@ -120,7 +120,7 @@ def _is_pure(node: ir.Node) -> bool:
             attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) or attr.is_ref()
             for attr in node.attributes.values()
         )
-        and not any(out.is_graph_output() for out in node.outputs)
+        and (at_root or not any(out.is_graph_output() for out in node.outputs))
     )
 
 
@@ -129,7 +129,7 @@ def _is_constant(value: ir.Value) -> bool:
         value.is_initializer()
         and not value.is_graph_input()
         and value.const_value is not None
-        and value.const_value.dtype in _TYPES
+        and value.const_value.dtype != ir.DataType.STRING
     )
 
 
@@ -145,7 +145,7 @@ def _evaluate(model: ir.Model, graph: ir.Graph, nodes: list[ir.Node], refused: s
         out
         for node in nodes
         for out in node.outputs
-        if any(user not in inside for user, _ in out.uses())
+        if out.is_graph_output() or any(user not in inside for user, _ in out.uses())
     ]
     try:
         results = _run(model, nodes, wanted)
@@ -175,7 +175,7 @@ def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray[Any, Any]) -> N
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
         const_value=ir.Tensor(array, name=name),
     )
-    value.replace_all_uses_with(constant)
+    value.replace_all_uses_with(constant, replace_graph_outputs=True)
     value.name = f"{name}_folded"
     graph.initializers[name] = constant
 

@@ -6,23 +6,23 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.storage.save import tensor_chunks
 
-_PREFIX = 4096
+_SAMPLE = 1024
 
 
 @dataclass(frozen=True)
 class MergeInitializers(Pass):
     """Store equal initializers once; tied weights stay tied.
 
-    Equal means the same type, shape and bytes. Only tensors that agree in those and in their
-    first bytes are read whole, and from the file: mapping them would count as memory in use.
+    Equal means the same type, shape and bytes. Only tensors that agree in type, shape and some of
+    their bytes are read whole, and from the file: mapping them would count as memory in use.
     Initializers that are graph inputs or outputs keep their own value.
 
     onnx_ir's pass of that name reads every tensor below a limit and skips those above.
@@ -51,12 +51,12 @@ def _merge(graph: ir.Graph) -> int:
 
 
 def _merge_equal(graph: ir.Graph, group: list[ir.Value]) -> int:
-    kept: dict[bytes, ir.Value] = {}
+    kept: dict[Hashable, ir.Value] = {}
     merged = 0
     for value in group:
         assert value.const_value is not None  # _merge() chose it by its tensor
         assert value.name is not None  # an initializer is keyed by its name
-        first = kept.setdefault(_digest(value.const_value), value)
+        first = kept.setdefault(_content(value.const_value), value)
         if first is not value:
             value.replace_all_uses_with(first)
             del graph.initializers[value.name]
@@ -68,21 +68,42 @@ def _key(tensor: ir.TensorProtocol) -> Hashable:
     shape = tuple(tensor.shape.numpy())
     if tensor.dtype == ir.DataType.STRING:
         return tensor.dtype, shape, tuple(tensor.numpy().flat)
-    return tensor.dtype, shape, _prefix(tensor)
+    return tensor.dtype, shape, _samples(tensor)
 
 
-def _prefix(tensor: ir.TensorProtocol) -> bytes:
-    if isinstance(tensor, ir.ExternalTensor):
-        with open(tensor.path, "rb") as file:
-            file.seek(tensor.offset or 0)
-            return file.read(min(_PREFIX, tensor.nbytes))
-    return b"".join(bytes(chunk[:_PREFIX]) for chunk in islice(tensor_chunks(tensor), 1))
+def _samples(tensor: ir.TensorProtocol) -> bytes:
+    """Return bytes from the beginning, the middle and the end; all of a small tensor."""
+    size = tensor.nbytes
+    if not isinstance(tensor, ir.ExternalTensor):
+        raw = tensor.tobytes() if size <= 3 * _SAMPLE else _raw(tensor)
+        return b"".join(bytes(raw[place : place + _SAMPLE]) for place in _places(size))
+    with open(tensor.path, "rb") as file:
+        parts = []
+        for place in _places(size):
+            file.seek((tensor.offset or 0) + place)
+            parts.append(file.read(min(_SAMPLE, size - place)))
+    return b"".join(parts)
 
 
-def _digest(tensor: ir.TensorProtocol) -> bytes:
-    if tensor.dtype == ir.DataType.STRING:
-        return b""  # the key holds the text already
-    digest = hashlib.sha256()
+def _places(size: int) -> tuple[int, ...]:
+    if size <= 3 * _SAMPLE:
+        return tuple(range(0, size, _SAMPLE))
+    return 0, size // 2, size - _SAMPLE
+
+
+def _raw(tensor: ir.TensorProtocol) -> memoryview:
+    """Return the bytes of a tensor in memory, without a copy where it is an array already."""
+    array = tensor.numpy()
+    if array.flags.c_contiguous and tensor.dtype.bitwidth >= 8:
+        return memoryview(array.view(np.uint8).reshape(-1).data)
+    return memoryview(tensor.tobytes())
+
+
+def _content(tensor: ir.TensorProtocol) -> Hashable:
+    """Return what is the same for equal tensors only, given that their keys are equal."""
+    if tensor.dtype == ir.DataType.STRING or tensor.nbytes <= 3 * _SAMPLE:
+        return None  # the key holds it all
+    digest = hashlib.blake2b()
     for chunk in tensor_chunks(tensor):
         digest.update(chunk)
     return digest.digest()

@@ -63,8 +63,10 @@ class RemoveNeutralElements(Pass):
 
 def _keeps_shape(constant: ir.Value, value: ir.Value) -> bool:
     """Tell whether broadcasting a constant against a value gives the value's own shape."""
-    if constant.shape is None or value.shape is None:
+    if constant.shape is None or (value.shape is None and len(constant.shape)):
         return False
+    if value.shape is None:
+        return True  # one number keeps any shape
     given, wanted = constant.shape, value.shape
     if len(given) > len(wanted):
         return False

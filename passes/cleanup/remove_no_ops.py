@@ -1,37 +1,143 @@
-"""Remove arithmetic that changes nothing."""
+"""Remove operators that return what they are given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxscript.rewriter import RewriteRule
-from onnxscript.rewriter.rules import common
+import numpy as np
+import onnx_ir as ir
 
-from onnxsmith.passes.adapters import RulesPass, find_rules
+from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.match import (
+    all_nodes,
+    array_of,
+    bypass,
+    input_of,
+    int_attribute,
+    ints_attribute,
+    ints_of,
+    is_op,
+    replace,
+)
 
 
 @dataclass(frozen=True)
-class RemoveNoOps(RulesPass):
-    """Remove arithmetic that changes nothing.
+class RemoveNoOps(Pass):
+    """Remove operators that return what they are given.
 
-    Equations:
-    ``x + 0 = x``, ``x - 0 = x``, ``x * 1 = x``, ``x / 1 = x``, ``Dropout(x) = x`` in inference.
+    Dropout in inference, Concat, Sum, Max, Min and Mean of one value, Split into one part, Pad by
+    nothing, Tile once. Of a Concat, parts without elements are left out.
 
-    Source: ``onnxscript.rewriter.rules.common``.
+    What is left alone: a Dropout that may train, or whose mask is read in an opset without a
+    shape to build it from.
     """
 
     name: ClassVar[str] = "remove-no-ops"
 
-    def rules(self) -> Sequence[RewriteRule]:
-        """Return onnxscript's rules."""
-        return find_rules(
-            common,
-            "add_0_rule",
-            "sub_0_rule",
-            "mul_by_1_rule",
-            "div_by_1_rule",
-            "dropout_zero_rule",
-            "dropout_inference_rule",
-        )
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Remove in the graph, its subgraphs and the functions."""
+        opset = model.opset_imports.get("", 1)
+        count = 0
+        for node in all_nodes(model, functions=True):
+            if is_op(node, "Dropout"):
+                count += _remove_dropout(node, opset)
+            elif is_op(node, *_RULES):
+                count += _RULES[node.op_type](node)
+        return PassResult(model, bool(count), {"removed": count})
+
+
+def _remove_dropout(node: ir.Node, opset: int) -> bool:
+    source = node.inputs[0]
+    if source is None:
+        return False
+    if opset < 7:
+        training = int_attribute(node, "is_test", 0) != 1
+    else:
+        ratio, mode = array_of(input_of(node, 1)), input_of(node, 2)
+        flag = array_of(mode)
+        off = mode is None or (flag is not None and not flag.any())
+        training = not off and not (ratio is not None and not ratio.any())
+    if training or not _fill_mask(node, source, opset):
+        return False
+    return bypass(node, source) or _put(node, ir.node("Identity", [source]))
+
+
+def _fill_mask(node: ir.Node, source: ir.Value, opset: int) -> bool:
+    """Build a mask that is read; return whether that was possible."""
+    if len(node.outputs) < 2:
+        return True
+    mask, graph = node.outputs[1], node.graph
+    if not mask.uses() and not mask.is_graph_output():
+        return True
+    if opset < 12 or graph is None:  # before, it has the type of the data or no meaning
+        return False
+    shape = ir.node("Shape", [source])
+    ones = ir.node("ConstantOfShape", shape.outputs, {"value": ir.tensor(np.array([True]))})
+    new = ones.outputs[0]
+    new.name, new.type, new.shape = mask.name, mask.type, mask.shape
+    mask.name = None
+    graph.insert_before(node, [shape, ones])
+    mask.replace_all_uses_with(new, replace_graph_outputs=True)
+    return True
+
+
+def _remove_concat(node: ir.Node) -> bool:
+    axis = int_attribute(node, "axis", 1)
+    parts = [value for value in node.inputs if value is not None]
+    if axis is None or len(parts) != len(node.inputs):
+        return False
+    kept = [value for value in parts if not _is_empty(value, axis)] or parts[:1]
+    if len(kept) == 1:
+        return bypass(node, kept[0]) or (len(parts) > 1 and _put(node, ir.node("Identity", kept)))
+    if len(kept) == len(parts):
+        return False
+    return _put(node, ir.node("Concat", kept, {"axis": axis}))
+
+
+def _put(node: ir.Node, new: ir.Node) -> bool:
+    replace(node, new)
+    return True
+
+
+def _is_empty(value: ir.Value, axis: int) -> bool:
+    rank = None if value.shape is None else len(value.shape)
+    if value.shape is None or rank is None or not -rank <= axis < rank:
+        return False
+    return value.shape[axis] == 0
+
+
+def _remove_single(node: ir.Node) -> bool:
+    source = node.inputs[0]
+    return len(node.inputs) == 1 and source is not None and bypass(node, source)
+
+
+def _remove_split(node: ir.Node) -> bool:
+    source = node.inputs[0]
+    return len(node.outputs) == 1 and source is not None and bypass(node, source)
+
+
+def _remove_pad(node: ir.Node) -> bool:
+    source = node.inputs[0]
+    pads = ints_of(input_of(node, 1)) or ints_attribute(node, "pads")
+    return bool(pads) and not any(pads or ()) and source is not None and bypass(node, source)
+
+
+def _remove_tile(node: ir.Node) -> bool:
+    source, repeats = node.inputs[0], ints_of(input_of(node, 1))
+    if source is None or len(node.inputs) != 2 or repeats is None:
+        return False
+    return all(times == 1 for times in repeats) and bypass(node, source)
+
+
+_RULES: dict[str, Callable[[ir.Node], bool]] = {
+    "Concat": _remove_concat,
+    "Max": _remove_single,
+    "Mean": _remove_single,
+    "Min": _remove_single,
+    "Pad": _remove_pad,
+    "Split": _remove_split,
+    "Sum": _remove_single,
+    "Tile": _remove_tile,
+}

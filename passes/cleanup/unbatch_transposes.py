@@ -8,7 +8,9 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.cleanup.settle_reshapes import Element, dimension, shape_elements
+from onnxsmith.passes.cleanup.shape_rules import Element
+from onnxsmith.passes.cleanup.shape_values import ShapeValues
+from onnxsmith.passes.match import ints_attribute, is_op, made_by, remove_if_dead, replace
 
 
 @dataclass(frozen=True)
@@ -27,65 +29,44 @@ class UnbatchTransposes(Pass):
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Replace in the graph and its subgraphs."""
-        count = 0
+        count, values = 0, ShapeValues()
         for graph in model.graphs():
             for node in list(graph):
-                count += _replace(node)
+                count += is_op(node, "Reshape") and _replace(node, values)
         return PassResult(model, bool(count), {"replaced": count})
 
 
-def _replace(last: ir.Node) -> bool:
-    transpose = _before(last, "Reshape", "Transpose")
-    first = None if transpose is None else _before(transpose, "Transpose", "Reshape")
-    graph = last.graph
-    if transpose is None or first is None or graph is None:
+def _replace(last: ir.Node, values: ShapeValues) -> bool:
+    transpose = made_by(last.inputs[0], "Transpose")
+    first = None if transpose is None else made_by(transpose.inputs[0], "Reshape")
+    if transpose is None or first is None or len(last.inputs) < 2 or len(first.inputs) < 2:
         return False
-    if transpose.graph is not graph or first.graph is not graph:
+    if transpose.graph is not last.graph or first.graph is not last.graph:
         return False
-    perm = transpose.attributes.get("perm")
     data, inner, outer = first.inputs[0], first.inputs[1], last.inputs[1]
-    if perm is None or tuple(perm.as_ints()) != (0, 2, 1):
+    if ints_attribute(transpose, "perm") != [0, 2, 1]:
         return False
-    if data is None or inner is None or outer is None or data.shape is None:
+    dims = None if data is None else values.dimensions(data)
+    if data is None or dims is None or len(dims) != 4:
         return False
-    if len(data.shape) != 4:
+    batch, heads, rows, columns = dims
+    if not _fits(values.elements(inner), dims, [None, rows, columns]):
         return False
-    batch, heads, rows, columns = (dimension(data, axis, symbols=True) for axis in range(4))
-    if not _fits(inner, data, [None, rows, columns]):
+    given = values.dimensions(transpose.outputs[0]) or []
+    if not _fits(values.elements(outer), given, [batch, heads, columns, rows]):
         return False
-    if not _fits(outer, transpose.outputs[0], [batch, heads, columns, rows]):
-        return False
-    node = ir.node("Transpose", [data], {"perm": [0, 1, 3, 2]})
-    result, old = node.outputs[0], last.outputs[0]
-    result.name, result.type, result.shape = old.name, old.type, old.shape
-    old.name = None
-    graph.insert_before(last, node)
-    old.replace_all_uses_with(result, replace_graph_outputs=True)
-    for done in (last, transpose, first):
-        if not done.outputs[0].uses() and not done.outputs[0].is_graph_output():
-            graph.remove(done, safe=True)
+    replace(last, ir.node("Transpose", [data], {"perm": [0, 1, 3, 2]}))
+    remove_if_dead(transpose)
+    remove_if_dead(first)
     return True
 
 
-def _before(node: ir.Node, kind: str, producer: str) -> ir.Node | None:
-    """Return the node of type ``producer`` that gives what this one of type ``kind`` takes."""
-    if node.domain not in ("", "ai.onnx") or node.op_type != kind or node.inputs[0] is None:
-        return None
-    before = node.inputs[0].producer()
-    if before is None or before.domain not in ("", "ai.onnx") or before.op_type != producer:
-        return None
-    return before
-
-
-def _fits(target: ir.Value, data: ir.Value, wanted: list[Element]) -> bool:
+def _fits(found: list[Element] | None, given: list[Element], wanted: list[Element]) -> bool:
     """Tell whether a reshape's target says these sizes; one of them may be any."""
-    found = shape_elements(target, symbols=True)
     if found is None or len(found) != len(wanted):
         return False
     found = [
-        dimension(data, axis, symbols=True)
-        if element == 0 and data.shape is not None and axis < len(data.shape)
-        else element
+        given[axis] if element == 0 and axis < len(given) else element
         for axis, element in enumerate(found)
     ]
     matches = [a is not None and a == b for a, b in zip(found, wanted, strict=True)]

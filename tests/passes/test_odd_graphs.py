@@ -83,7 +83,7 @@ GRAPHS = [
     Odd("a sequence inside", "g (float[2] x) => (float[4] y) { a = Exp(w) s = SequenceConstruct(x, a) y = ConcatFromSequence<axis = 0>(s) }", {"Concat": 1}, {"w": W}),
     Odd("a sequence as output", "g (float[2] x) => (seq(float[2]) y) { y = SequenceConstruct(x, w) }", {"SequenceConstruct": 1}, {"w": W}),
     Odd("an optional as output", "g (float[2] x) => (optional(float[2]) y) { y = Optional(x) }", {"Optional": 1}),
-    Odd("a mask that is used", "g (float[2] x) => (float[2] y, bool[2] m) { y, m = Dropout(x) }", {"Identity": 1, "ConstantOfShape": 1}),
+    Odd("a mask that is used", "g (float[2] x) => (float[2] y, bool[2] m) { y, m = Dropout(x) }", {"Identity": 1}),
     Odd("opset 7", "g (float[N,3,8,8] x) => (float[N,5,6,6] y) { c = Conv(x, w) y = BatchNormalization(c, s, b, m, v) }", {"Conv": 1},
         {"w": np.random.default_rng(0).standard_normal((5, 3, 3, 3)).astype(np.float32), **{k: np.full(5, 2, np.float32) for k in "sbmv"}}, 7),
     Odd("zeros in Reshape", "g (float[N,4] x) => (float[N,4] y) { a = Reshape(x, s) y = Reshape(a, t) }", {"Reshape": 1}, {"s": np.array([0, 2, 2]), "t": np.array([0, -1])}),

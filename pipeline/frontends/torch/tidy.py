@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 
 from onnxsmith.passes.cleanup.drop_zero_states import drop_zero_states
 from onnxsmith.passes.cleanup.settle_reshapes import settle_reshape
+from onnxsmith.passes.cleanup.shape_values import ShapeValues
 
 
 def tidy(model: ir.Model, *, symbols: bool) -> None:
@@ -24,6 +25,7 @@ def tidy(model: ir.Model, *, symbols: bool) -> None:
         symbols: Whether dimensions of one name are of one size: torch.export proves that, the
             older exporter only repeats what the user said.
     """
+    values = ShapeValues(symbols)
     for graph in model.graphs():
         for node in list(graph):
             if node.domain:
@@ -31,5 +33,5 @@ def tidy(model: ir.Model, *, symbols: bool) -> None:
             if node.op_type in ("LSTM", "GRU", "RNN"):
                 drop_zero_states(node)
             elif node.op_type == "Reshape":
-                settle_reshape(node, symbols=symbols)
+                settle_reshape(node, values)
     common.RemoveUnusedNodesPass()(model)
