@@ -28,6 +28,17 @@ from onnxsmith.target import TARGETS, Target
 
 SETTINGS_KEY = "onnxsmith.session"
 """Model metadata property: session settings that belong to the model, as a JSON object."""
+DISABLED_KEY = "optimization.disable_specified_optimizers"
+"""The runtime's own setting: names of its optimizers that stay off, joined by semicolons."""
+LEVEL_KEY = "optimization.level"
+"""The level of the runtime's optimizations: a key of :data:`LEVELS`."""
+
+LEVELS = {
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 
 Array = np.ndarray[Any, Any]
 
@@ -248,7 +259,10 @@ def session_options(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
         return options
-    for key, value in travelling_settings(artifact).items():
+    settings = travelling_settings(artifact)
+    if LEVEL_KEY in settings:
+        options.graph_optimization_level = LEVELS[settings.pop(LEVEL_KEY)]
+    for key, value in settings.items():
         options.add_session_config_entry(key, value)
     return options
 
@@ -271,9 +285,10 @@ def travelling_settings(artifact: Artifact) -> dict[str, str]:
             f"remove the metadata property {SETTINGS_KEY!r} from the file",
         ) from error
     allowed = ("optimization.", "session.qdq", "session.disable_prepacking")
-    if not isinstance(settings, dict) or not all(
-        isinstance(k, str) and k.startswith(allowed) and isinstance(v, str)
-        for k, v in settings.items()
+    if (
+        not isinstance(settings, dict)
+        or not all(k.startswith(allowed) and isinstance(v, str) for k, v in settings.items())
+        or settings.get(LEVEL_KEY, "all") not in LEVELS
     ):
         raise SmithError(
             "the model asks for session settings that a model may not set",
