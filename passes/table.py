@@ -61,9 +61,8 @@ PASSES = Table(
 
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
-    "infer-shapes,remove-no-ops,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-identities,"
-    "remove-neutral-elements,remove-no-op-casts,"
-    "unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states"
+    "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-identities,"
+    "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states"
 )
 _FINISH = (
     "remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"

@@ -38,7 +38,8 @@ class RemoveNoOpCasts(Pass):
     """Remove casts that change nothing, and merge chains of casts.
 
     ``Cast(x, to=type(x)) = x``, and ``Cast(Cast(x, a), b) = Cast(x, b)`` where every number of the
-    type of ``x`` has a place in ``a``. Types should be inferred.
+    type of ``x`` has a place in ``a``. ``CastLike(x, y) = Cast(x, to=type(y))``, which a constant
+    ``x`` needs to be folded. Types should be inferred.
 
     What is left alone: chains through a type that rounds or cuts (float32 to float16 and back), and
     text.
@@ -67,10 +68,12 @@ def _simplify(node: ir.Node) -> bool:
     before = made_by(source, "Cast", "CastLike")
     first = None if before is None else before.inputs[0]
     middle = None if before is None else _target(before)
-    if first is None or first.dtype is None or middle is None or not holds(middle, first.dtype):
-        return False
     if to not in _INTEGERS and to not in _FLOATS:
         return False
+    if first is None or first.dtype is None or middle is None or not holds(middle, first.dtype):
+        if node.op_type == "CastLike":
+            replace(node, ir.node("Cast", [source], {"to": int(to)}))
+        return node.op_type == "CastLike"
     if first.dtype == to:
         return bypass(node, first)
     replace(node, ir.node("Cast", [first], {"to": int(to)}))
