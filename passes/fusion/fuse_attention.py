@@ -102,13 +102,12 @@ def _pack(core: Core) -> bool:
     biases = [part[2] for part in found]
     name = f"{core.product.outputs[0].name}_qkv"
     weight = add_constant(graph, np.concatenate(weights, axis=1), f"{name}_weight")
-    bias = None
-    if any(b is not None for b in biases):
-        rows = [
-            np.zeros(w.shape[1], kind) if b is None else b.numpy()
-            for w, b in zip(weights, biases, strict=True)
-        ]
-        bias = add_constant(graph, np.concatenate(rows), f"{name}_bias")
+    # The runtime's CPU kernel crashes without a bias, though the operator lets it be left out.
+    rows = [
+        np.zeros(w.shape[1], kind) if b is None else b.numpy()
+        for w, b in zip(weights, biases, strict=True)
+    ]
+    bias = add_constant(graph, np.concatenate(rows), f"{name}_bias")
     attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
     if weights[2].shape != weights[0].shape:
         attributes["qkv_hidden_sizes"] = [w.shape[1] for w in weights]
