@@ -31,9 +31,9 @@ class FoldSequences(Pass):
 
     ``ConcatFromSequence(SequenceConstruct(a, b)) = Concat(a, b)``,
     ``SequenceAt(SequenceConstruct(a, b), 1) = b``, ``SequenceLength`` of it is 2, and
-    ``SequenceAt(SplitToSequence(x), i)`` is a Gather or a Slice of ``x``.
+    ``SequenceAt(SplitToSequence(x), i)`` is an output of a Split, or a Gather.
 
-    What is left alone: positions that are not constant, splits into parts of given sizes.
+    What is left alone: positions that are not constant, and splits into parts of unknown number.
     """
 
     name: ClassVar[str] = "fold-sequences"
@@ -83,31 +83,69 @@ def _fold_at(node: ir.Node) -> bool:
         size = len(built.inputs)
         value = built.inputs[index] if -size <= index < size else None
         return value is not None and bypass(node, value)
-    split = made_by(node.inputs[0], "SplitToSequence")
-    return split is not None and _fold_split(node, split, index)
+    return False
 
 
-def _fold_split(node: ir.Node, split: ir.Node, index: int) -> bool:
-    """Take one part of length 1 of a split."""
-    source, graph, axis = split.inputs[0], node.graph, int_attribute(split, "axis", 0)
-    if source is None or source.shape is None or axis is None or graph is None:
+def _fold_split(split: ir.Node) -> bool:
+    """Replace a SplitToSequence, and the SequenceAt behind it, by a Split or by Gathers."""
+    source, graph, axis = split.inputs[0], split.graph, int_attribute(split, "axis", 0)
+    readers = [use.node for use in split.outputs[0].uses()]
+    if source is None or axis is None or graph is None or split.outputs[0].is_graph_output():
         return False
-    sizes = input_of(split, 1)
-    length = array_of(sizes)
-    if sizes is not None and (length is None or length.ndim or length.item() != 1):
+    sizes = _sizes(split, source, axis)
+    places = [_place(reader, 0 if sizes is None else len(sizes)) for reader in readers]
+    if not readers or sizes is None or any(place is None for place in places):
         return False
-    count = source.shape[axis] if -len(source.shape) <= axis < len(source.shape) else None
-    if not isinstance(count, int) or count > _MAX_PARTS or not -count <= index < count:
+    if any(reader.graph is not graph for reader in readers):
         return False
-    kept = sizes is not None or int_attribute(split, "keepdims", 1) == 1
-    array = np.array([index] if kept else index, np.int64)
-    place = add_constant(graph, array, f"{node.outputs[0].name}/index")
-    replace(node, ir.node("Gather", [source, place], {"axis": axis}))
+    if input_of(split, 1) is None and int_attribute(split, "keepdims", 1) == 0:
+        for reader, place in zip(readers, places, strict=True):
+            index = add_constant(graph, np.array(place, np.int64), f"{source.name}/index")
+            replace(reader, ir.node("Gather", [source, index], {"axis": axis}))
+        return True
+    lengths = add_constant(graph, np.array(sizes, np.int64), f"{split.outputs[0].name}/sizes")
+    parts = ir.node("Split", [source, lengths], {"axis": axis}, num_outputs=len(sizes))
+    graph.insert_before(split, parts)
+    for reader, place in zip(readers, places, strict=True):
+        assert place is not None  # all() was asked before
+        part, old = parts.outputs[place], reader.outputs[0]
+        part.type, part.shape = old.type, old.shape
+        if not bypass(reader, part):  # an output under two names
+            replace(reader, ir.node("Identity", [part]))
     return True
+
+
+def _sizes(split: ir.Node, source: ir.Value, axis: int) -> list[int] | None:
+    """Return the lengths of the parts."""
+    rank = 0 if source.shape is None else len(source.shape)
+    whole = source.shape[axis] if source.shape is not None and -rank <= axis < rank else None
+    given = input_of(split, 1)
+    lengths = array_of(given)
+    if given is None:
+        lengths = np.array(1)
+    if lengths is None:
+        return None
+    if lengths.ndim:
+        sizes = [int(length) for length in lengths]
+    elif isinstance(whole, int) and whole and lengths > 0:
+        step = int(lengths)
+        sizes = [min(step, whole - at) for at in range(0, whole, step)]
+    else:
+        return None
+    return sizes if len(sizes) <= _MAX_PARTS else None
+
+
+def _place(reader: ir.Node, count: int) -> int | None:
+    """Return which part a SequenceAt takes."""
+    position = array_of(input_of(reader, 1)) if is_op(reader, "SequenceAt") else None
+    if position is None or position.size != 1 or not -count <= int(position.item()) < count:
+        return None
+    return int(position.item()) % count
 
 
 _RULES: dict[str, Callable[[ir.Node], bool]] = {
     "ConcatFromSequence": _fold_concat,
     "SequenceAt": _fold_at,
     "SequenceLength": _fold_length,
+    "SplitToSequence": _fold_split,
 }

@@ -75,8 +75,10 @@ CASES = [
     Case("fold-sequences", "g (float[2] x) => (float[2] y) <int64 i = {-1}> { n = Neg(x) s = SequenceConstruct(x, n) y = SequenceAt(s, i) }", {"Neg": 1}),
     Case("fold-sequences", "g (float[2] x) => (float[2,2] y) { s = SequenceConstruct(x, x) y = ConcatFromSequence<axis = 0, new_axis = 1>(s) }", {"Unsqueeze": 2, "Concat": 1}),
     Case("fold-sequences", "g (float[3,2] x) => (float[2] y) <int64 i = {1}> { s = SplitToSequence<axis = 0, keepdims = 0>(x) y = SequenceAt(s, i) }", {"Gather": 1}),
-    Case("fold-sequences", "g (float[3,2] x) => (float[1,2] y) <int64 i = {-1}> { s = SplitToSequence<axis = 0>(x) y = SequenceAt(s, i) }", {"Gather": 1}),
-    Case("fold-sequences", "g (float[4,2] x) => (float[2,2] y) <int64 i = {1}, int64 two = {2}> { s = SplitToSequence<axis = 0>(x, two) y = SequenceAt(s, i) }", {"SplitToSequence": 1, "SequenceAt": 1}),
+    Case("fold-sequences", "g (float[3,2] x) => (float[1,2] y) <int64 i = {-1}> { s = SplitToSequence<axis = 0>(x) y = SequenceAt(s, i) }", {"Split": 1}),
+    Case("fold-sequences", "g (float[5,2] x) => (float[1,2] y, float[2,2] z) <int64 i = {2}, int64 k = {1}, int64 two = {2}> { s = SplitToSequence<axis = 0>(x, two) y = SequenceAt(s, i) z = SequenceAt(s, k) }", {"Split": 1}),
+    Case("fold-sequences", "g (float[N,5] x) => (float[N,3] y) <int64 i = {1}, int64[2] l = {2, 3}> { s = SplitToSequence<axis = -1>(x, l) y = SequenceAt(s, i) }", {"Split": 1}),
+    Case("fold-sequences", "g (float[N,2] x) => (float[1,2] y) <int64 i = {1}> { s = SplitToSequence<axis = 0>(x) y = SequenceAt(s, i) }", {"SplitToSequence": 1, "SequenceAt": 1}),
     # Shape arithmetic.
     Case("fold-shapes", "g (float[N,4] x) => (int64[1] y) <int64[1] s = {1}, int64[1] e = {2}> { h = Shape(x) d = Slice(h, s, e) t = Mul(d, d) u = Sub(t, s) y = Neg(u) }", {"Neg": 1}),
     Case("fold-shapes", "g (float[N,4] x) => (float[N,4] y) <int64[2] m = {-1, -1}, int64[2] o = {1, 1}> { h = Shape(x) c = Equal(m, h) w = Where(c, o, h) a = Abs(w) y = Expand(x, a) }",
