@@ -11,6 +11,7 @@ from onnxsmith.passes.fusion.contrib import is_float, rank
 from onnxsmith.passes.match import (
     array_of,
     int_attribute,
+    ints_attribute,
     is_op,
     made_by,
     only_user,
@@ -18,7 +19,7 @@ from onnxsmith.passes.match import (
     tensor_of,
 )
 
-_KEYS_TURNED = (0, 1, 3, 2)
+_KEYS_TURNED = [0, 1, 3, 2]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _keys(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     """Return the keys, their lengths before their sizes, and what they are scaled by."""
     outer, first = _scaled(value)
     turn = made_by(outer, "Transpose")
-    if turn is None or tuple(turn.attributes["perm"].as_ints()) != _KEYS_TURNED:
+    if turn is None or ints_attribute(turn, "perm") != _KEYS_TURNED:
         return None, 1.0
     inner, second = _scaled(turn.inputs[0])
     return inner, first * second

@@ -16,6 +16,7 @@ from onnxsmith.passes.match import (
     all_nodes,
     array_of,
     input_of,
+    ints_attribute,
     is_op,
     made_by,
     only_user,
@@ -24,7 +25,7 @@ from onnxsmith.passes.match import (
     tensor_of,
 )
 
-_HEADS_INNER = (0, 2, 1, 3)
+_HEADS_INNER = [0, 2, 1, 3]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _fuse(core: Core) -> bool:
     assert graph is not None  # matchers only see nodes of graphs
     new: list[ir.Node] = []
     if query is None:
-        turned = ir.node("Transpose", [core.query], {"perm": list(_HEADS_INNER)})
+        turned = ir.node("Transpose", [core.query], {"perm": _HEADS_INNER})
         target = add_constant(graph, np.array([0, 0, core.width]), "attention_query_shape")
         shaped = ir.node("Reshape", [turned.outputs[0], target])
         new += [turned, shaped]
@@ -167,7 +168,7 @@ def _projection(
 def flat(value: ir.Value) -> ir.Value | None:
     """Return the value of shape (batch, length, heads * size) that one of rank 4 is made of."""
     turn = made_by(value, "Transpose")
-    if turn is None or tuple(turn.attributes["perm"].as_ints()) != _HEADS_INNER:
+    if turn is None or ints_attribute(turn, "perm") != _HEADS_INNER:
         return None
     inner = turn.inputs[0]
     reshape = made_by(inner, "Reshape")
@@ -192,7 +193,7 @@ def _finish(core: Core, new: list[ir.Node]) -> None:
     result = new[-1].outputs[0]
     turn = only_user(old, "Transpose")
     shape = None
-    if turn is not None and tuple(turn.attributes["perm"].as_ints()) == _HEADS_INNER:
+    if turn is not None and ints_attribute(turn, "perm") == _HEADS_INNER:
         shape = only_user(turn.outputs[0], "Reshape")
     width = core.value_width
     assert old.shape is not None  # the core knows it
@@ -214,7 +215,7 @@ def _finish(core: Core, new: list[ir.Node]) -> None:
     result.name = f"{old.name}_merged"
     target = add_constant(graph, np.array([0, 0, core.heads, width // core.heads]), "heads_shape")
     split = ir.node("Reshape", [result, target])
-    turned = ir.node("Transpose", [split.outputs[0]], {"perm": list(_HEADS_INNER)})
+    turned = ir.node("Transpose", [split.outputs[0]], {"perm": _HEADS_INNER})
     for node in (split, turned):
         graph.insert_before(core.product, node)
     split.outputs[0].type = old.type

@@ -85,6 +85,8 @@ FUSED = [
     ),
 ]
 REFUSED = [
+    # A transpose that names no order reverses all dimensions.
+    "g (float[2,2,2,2] x) => (float[2,2,2,2] y) { t = Transpose(x) a = MatMul(x, t) p = Softmax(a) o = MatMul(p, x) y = Transpose(o) }",
     case(PRODUCTS, SCORES, "w = Softmax<axis = 2>(a)"),
     case(PRODUCTS, SCORES, "p = Softmax(a) w = Relu(p)"),
     case(PRODUCTS, "a = MatMul(qt, ku)", "w = Softmax(a)", END + " e = Exp(w)").replace(

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a graph is easier read in one line
 """Root mean square normalization in its primitives becomes one operator."""
 
 from collections.abc import Callable

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a graph is easier read in one line
 """Swish and the quick Gelu in their primitives become one operator."""
 
 from collections.abc import Callable
