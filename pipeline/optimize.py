@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxsmith.artifact import Artifact
+from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.numerics import Tolerance
 from onnxsmith.passes.base import PassContext, Samples
@@ -18,8 +18,9 @@ from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Verifier, make_verifier
 from onnxsmith.pipeline.data import open_data
-from onnxsmith.pipeline.frontends.repair import repair_graph
 from onnxsmith.pipeline.gate import Change, measure_change
+from onnxsmith.pipeline.slower import SlowFusions
+from onnxsmith.runtime.census import lost_fusions, runtime_census
 from onnxsmith.target import TARGETS, Target
 
 _MODES: dict[str, VerifyMode] = {"end": "end", "each": "each", "off": "off"}
@@ -45,6 +46,8 @@ class OptimizeRequest:
         dump: A folder for the graph after each pass.
         threads: Threads of the measured sessions.
         seed: Seed of made-up inputs.
+        without: Names of passes that are left out of the pipeline.
+        progress: Told what is being done where it takes long.
     """
 
     passes: str | None = None
@@ -58,6 +61,13 @@ class OptimizeRequest:
     dump: Path | None = None
     threads: int | None = None
     seed: int = 0
+    without: frozenset[str] = frozenset()
+    progress: Callable[[str], None] | None = None
+
+    def say(self, words: str) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(words)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class OptimizeResult:
     warnings: tuple[str, ...]
     speed: str = ""
     comparison: Mapping[str, Any] | None = None
+    runtime_census_before: Mapping[str, int] | None = None
+    runtime_census_after: Mapping[str, int] | None = None
 
     def check_in_words(self) -> str:
         """Say what the check found."""
@@ -96,6 +108,8 @@ class OptimizeResult:
             "dropped": [dropped.to_json() for dropped in self.dropped],
             "warnings": list(self.warnings),
             "speed": self.comparison,
+            "runtime_census_before": self.runtime_census_before,
+            "runtime_census_after": self.runtime_census_after,
         }
 
 
@@ -108,12 +122,7 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     if request.verify not in _MODES:
         raise UsageError(f"unknown verify mode {request.verify!r}", f"known: {', '.join(_MODES)}")
     artifact.spec.with_dims(request.dims)  # refuses unknown names
-    preset = request.preset or request.target.preset
-    pipeline = (
-        PassPipeline.preset(preset)
-        if request.passes is None
-        else PassPipeline.parse(request.passes)
-    )
+    pipeline = _pipeline(request)
     samples = _samples(artifact, request)
     verifier, warnings = _verifier(artifact, request, samples)
     observers: list[Observer] = [Dump(request.dump)] if request.dump else []
@@ -134,14 +143,7 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     result = OptimizeResult(done.artifact, done, done.dropped, warnings)
     if not request.gate or done.census_before == done.census_after:
         return result
-    result = _gated(artifact, result, pipeline, request, verifier)
-    if result.artifact is artifact and preset != _CLEANUP_PRESET:
-        # The fusions may be what is slow: the cleanup alone is tried before all is given up.
-        fallback = optimize(artifact, replace(request, preset=_CLEANUP_PRESET))
-        if fallback.artifact is not artifact:
-            lost = tuple(d for d in result.dropped if d.pass_.name not in _names(fallback))
-            return replace(fallback, dropped=(*fallback.dropped, *lost))
-    return result
+    return _with_runtime_census(artifact, _gated(artifact, result, request, verifier), request)
 
 
 def load_artifact(path: Path, *, repair: bool = False) -> tuple[Artifact, tuple[str, ...]]:
@@ -170,28 +172,129 @@ def _shape_of_graph(artifact: Artifact) -> tuple[int, list[str | None]]:
     return len(nodes), [v.name for node in nodes for v in node.outputs if v.uses()]
 
 
-def _names(result: OptimizeResult) -> set[str]:
-    return {run.pass_.name for run in result.pipeline.runs}
+def _pipeline(request: OptimizeRequest) -> PassPipeline:
+    if request.passes is None:
+        pipeline = PassPipeline.preset(request.preset or request.target.preset)
+    else:
+        pipeline = PassPipeline.parse(request.passes)
+    return PassPipeline(tuple(p for p in pipeline.passes if p.name not in request.without))
 
 
 def _gated(
     artifact: Artifact,
     result: OptimizeResult,
-    pipeline: PassPipeline,
     request: OptimizeRequest,
     verifier: Verifier | None,
 ) -> OptimizeResult:
-    """Give the input back where the result measures slower, or say that it cannot be measured."""
+    """Leave out what measures slower, or say that it cannot be measured."""
+    request.say("measuring the result against the input")
     try:
         change = _measure(artifact, result.artifact, request, verifier)
+        if not change.slower:
+            return replace(result, speed=change.words, comparison=change.figures)
     except SmithError as error:
         words = f"speed unmeasured: {error.message}"
         return replace(result, warnings=(*result.warnings, words))
-    result = replace(result, speed=change.words, comparison=change.figures)
-    if not change.slower:
-        return result
-    dropped = tuple(Dropped(p, "slower", change.words) for p in pipeline.passes)
+    try:
+        return _without_slow(artifact, result, request, verifier, change)
+    except SmithError as error:
+        # The result is known to be slower: what could be kept of it is not.
+        words = f"the search for what is slower failed: {error.message}"
+        dropped = tuple(Dropped(r.pass_, "slower", change.words) for r in result.pipeline.runs)
+        given_back = replace(result, artifact=artifact, warnings=(*result.warnings, words))
+        return _noted(given_back, dropped)
+
+
+def _without_slow(
+    artifact: Artifact,
+    result: OptimizeResult,
+    request: OptimizeRequest,
+    verifier: Verifier | None,
+    change: Change,
+) -> OptimizeResult:
+    """Return the result of the fusions that are not slow; failing that, of the cleanup."""
+    cleanup_names = {p.name for p in PassPipeline.preset(_CLEANUP_PRESET).passes}
+    modified = [run.pass_ for run in result.pipeline.runs if run.modified]
+    fusions = {p.name: p for p in modified if p.name not in cleanup_names}
+    request.say("slower: measuring the cleanup alone")
+    cleanup = _only(artifact, request, frozenset(fusions), frozenset())
+    cleaned = cleanup.pipeline.census_before != cleanup.pipeline.census_after
+    first = _measure(artifact, cleanup.artifact, request, verifier) if cleaned else None
+    if not fusions or (first is not None and first.slower):
+        words = change.words if first is None else first.words
+        dropped = tuple(Dropped(p, "slower", words) for p in modified)
+        return _noted(replace(result, artifact=artifact, speed=words), dropped)
+
+    def compare(before: frozenset[str], after: frozenset[str]) -> Change:
+        request.say(f"measuring {', '.join(sorted(after - before))}")
+        built = [
+            _only(artifact, request, frozenset(fusions), kept).artifact for kept in (before, after)
+        ]
+        return _measure(built[0], built[1], request, verifier)
+
+    found = SlowFusions(compare)
+    found.search(list(fusions), change.words)
+    kept, final = _only(artifact, request, frozenset(fusions), found.kept, verify=True), first
+    if found.kept:
+        final = _measure(artifact, kept.artifact, request, verifier)
+        if final.slower:
+            found.dropped |= dict.fromkeys(found.kept, final.words)
+            kept = _only(artifact, request, frozenset(fusions), frozenset(), verify=True)
+            final = first
+    dropped = tuple(
+        Dropped(p, "slower", found.dropped[n]) for n, p in fusions.items() if n in found.dropped
+    )
+    speed = (final.words, final.figures) if final else ("", None)
+    return _noted(replace(kept, speed=speed[0], comparison=speed[1]), dropped)
+
+
+def _only(
+    artifact: Artifact,
+    request: OptimizeRequest,
+    fusions: frozenset[str],
+    kept: frozenset[str],
+    *,
+    verify: bool = False,
+) -> OptimizeResult:
+    """Run the pipeline again with only some of the fusions; trials are not checked."""
+    mode = request.verify if verify else "off"
+    without = request.without | (fusions - kept)
+    return optimize(artifact, replace(request, gate=False, without=without, verify=mode, dump=None))
+
+
+def _noted(result: OptimizeResult, dropped: tuple[Dropped, ...]) -> OptimizeResult:
+    """Add passes that were left out to the report, and to the history where it is a new model."""
+    steps = tuple(
+        Step(d.pass_.name, "dropped", d.pass_.options(), {"cause": d.cause}) for d in dropped
+    )
+    artifact = result.artifact
+    if artifact is result.pipeline.artifact:
+        artifact = Artifact(artifact.model, (*artifact.history, *steps))
     return replace(result, artifact=artifact, dropped=(*result.dropped, *dropped))
+
+
+def _with_runtime_census(
+    artifact: Artifact, result: OptimizeResult, request: OptimizeRequest
+) -> OptimizeResult:
+    """Say what the runtime makes of the input and of the result, and which fusions it lost."""
+    if result.artifact is artifact:
+        return result
+    try:
+        before = runtime_census(artifact, request.target)
+        after = runtime_census(result.artifact, request.target)
+    except SmithError as error:
+        words = f"the runtime's operators are unknown: {error.message}"
+        return replace(result, warnings=(*result.warnings, words))
+    lost = tuple(
+        f"the runtime makes {now} {name} where it made {then} of the input"
+        for name, (then, now) in lost_fusions(before, after).items()
+    )
+    return replace(
+        result,
+        warnings=(*result.warnings, *lost),
+        runtime_census_before=before,
+        runtime_census_after=after,
+    )
 
 
 def _measure(

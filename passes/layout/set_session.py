@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import UsageError
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.runtime.session import DISABLED_KEY, LEVEL_KEY, SETTINGS_KEY, travelling_settings
+from onnxsmith.runtime.settings import DISABLED_KEY, LEVEL_KEY, SETTINGS_KEY, travelling_settings
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.observers import census
 from onnxsmith.runtime.session import (
-    SETTINGS_KEY,
     Session,
     runtime_message,
     session_options,
     travelling_settings,
 )
+from onnxsmith.runtime.settings import SETTINGS_KEY
 
 Load = Callable[..., Artifact]
 Parse = Callable[..., onnx.ModelProto]

@@ -75,13 +75,14 @@ def command(
 ) -> int:
     """Rewrite IN.onnx with passes, check the result, and write OUT.onnx.
 
-    Passes that break the model are left out and named (exit code 3). A preset whose result
-    measures slower is dropped.
+    Passes that break the model are left out and named (exit code 3). Fusions of a
+    preset that measure slower are left out and named as well.
     """
     from onnxsmith.cli.main import DONE, ROLLED_BACK
     from onnxsmith.errors import UsageError
     from onnxsmith.numerics import override
-    from onnxsmith.pipeline.optimize import OptimizeRequest, load_artifact, optimize
+    from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
+    from onnxsmith.pipeline.repair import load_artifact
     from onnxsmith.spec import parse_dims
     from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
@@ -104,6 +105,7 @@ def command(
             dump=dump,
             threads=threads,
             seed=seed,
+            progress=lambda words: click.echo(words, err=True),
         ),
     )
     result.artifact.save(output, external)
@@ -125,6 +127,7 @@ def _show_repairs(repairs: tuple[str, ...]) -> None:
 def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
     from onnxsmith.cli.output import print_json, print_line, print_table, print_warning
     from onnxsmith.passes.observers import census
+    from onnxsmith.runtime.census import changed_operators
 
     if as_json:
         print_json(result.to_json())
@@ -136,6 +139,11 @@ def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
     ]
     if rows:
         print_table("", ("pass", "nodes before", "nodes after", "time"), rows)
+    if result.runtime_census_before is not None and result.runtime_census_after is not None:
+        changed = changed_operators(result.runtime_census_before, result.runtime_census_after)
+        if changed:
+            columns = ("operator that the runtime runs", "before", "after")
+            print_table("", columns, [(name, *counts) for name, counts in changed.items()])
     for warning in (*result.dropped_in_words(), *result.warnings):
         print_warning(warning)
     before = sum(result.pipeline.census_before.values())

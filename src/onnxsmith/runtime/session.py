@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,24 +20,11 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.numerics import numpy_dtype
 from onnxsmith.runtime.providers import missing_provider, provider_name, resolve_providers
+from onnxsmith.runtime.settings import LEVEL_KEY, LEVELS, travelling_settings
 from onnxsmith.runtime.values import needs_raw, run_raw
 from onnxsmith.spec import ValueSpec
 from onnxsmith.storage.save import large_initializers, skeleton, tensor_chunks
 from onnxsmith.target import TARGETS, Target
-
-SETTINGS_KEY = "onnxsmith.session"
-"""Model metadata property: session settings that belong to the model, as a JSON object."""
-DISABLED_KEY = "optimization.disable_specified_optimizers"
-"""The runtime's own setting: names of its optimizers that stay off, joined by semicolons."""
-LEVEL_KEY = "optimization.level"
-"""The level of the runtime's optimizations: a key of :data:`LEVELS`."""
-
-LEVELS = {
-    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
 
 Array = np.ndarray[Any, Any]
 
@@ -72,6 +58,7 @@ class Session:
         require_provider: A provider that must be in use, or the session fails.
         optimize: False switches all of the runtime's graph optimisations and weight packing off:
             what runs is the graph as it stands, which is what a check wants.
+        save_optimized: Where the runtime writes the graph that it made, weights in a file beside.
 
     Raises:
         SmithError: The runtime refuses the model, or a provider is not there.
@@ -86,6 +73,7 @@ class Session:
         providers: Sequence[str] | None = None,
         require_provider: str | None = None,
         optimize: bool = True,
+        save_optimized: Path | None = None,
     ) -> None:
         self.artifact = artifact
         self.spec = artifact.spec
@@ -93,6 +81,8 @@ class Session:
         self._files = contextlib.ExitStack()
         names = resolve_providers(target, providers)
         options = session_options(artifact, threads=threads, optimize=optimize)
+        if save_optimized is not None:
+            _save_optimized(options, save_optimized)
         try:
             with _quiet():
                 payload = _serialize(artifact.model, target, options, self._files)
@@ -267,34 +257,11 @@ def session_options(
     return options
 
 
-def travelling_settings(artifact: Artifact) -> dict[str, str]:
-    """Return the session settings that travel in the artifact.
-
-    Only settings that choose optimisations are obeyed: a model file is not to be trusted with
-    folders or libraries.
-
-    Raises:
-        SmithError: They are damaged or not allowed.
-    """
-    text = artifact.model.metadata_props.get(SETTINGS_KEY, "{}")
-    try:
-        settings = json.loads(text)
-    except ValueError as error:
-        raise SmithError(
-            f"the model's session settings are damaged: {error}",
-            f"remove the metadata property {SETTINGS_KEY!r} from the file",
-        ) from error
-    allowed = ("optimization.", "session.qdq", "session.disable_prepacking")
-    if (
-        not isinstance(settings, dict)
-        or not all(k.startswith(allowed) and isinstance(v, str) for k, v in settings.items())
-        or settings.get(LEVEL_KEY, "all") not in LEVELS
-    ):
-        raise SmithError(
-            "the model asks for session settings that a model may not set",
-            f"remove the metadata property {SETTINGS_KEY!r} from the file",
-        )
-    return settings
+def _save_optimized(options: ort.SessionOptions, path: Path) -> None:
+    prefix = "session.optimized_model_external_initializers_"
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry(f"{prefix}file_name", f"{path.name}.data")
+    options.add_session_config_entry(f"{prefix}min_size_in_bytes", "1024")
 
 
 def check_feeds(inputs: Sequence[ValueSpec], feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -8,7 +8,8 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.layout.set_session import SetSession
-from onnxsmith.runtime.session import SETTINGS_KEY, session_options
+from onnxsmith.runtime.session import session_options
+from onnxsmith.runtime.settings import SETTINGS_KEY
 
 KEY = "optimization.disable_specified_optimizers"
 TEXT = "g (float[2] x) => (float[2] y) { y = Relu(x) }"
