@@ -18,6 +18,7 @@ from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Verifier, make_verifier
 from onnxsmith.pipeline.data import open_data
+from onnxsmith.pipeline.frontends.repair import repair_graph
 from onnxsmith.pipeline.gate import Change, measure_change
 from onnxsmith.pipeline.slower import SlowFusions
 from onnxsmith.runtime.census import lost_fusions, runtime_census
