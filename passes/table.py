@@ -54,6 +54,7 @@ PASSES = Table(
         "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
         "set-session": "onnxsmith.passes.layout.set_session:SetSession",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
+        "sink-shapes": "onnxsmith.passes.cleanup.sink_shapes:SinkShapes",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
         "unbatch-transposes": "onnxsmith.passes.cleanup.unbatch_transposes:UnbatchTransposes",
@@ -64,10 +65,11 @@ PASSES = Table(
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
     "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-identities,"
+    "infer-shapes,fold-shapes,"
     "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states"
 )
 _FINISH = (
-    "remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"
+    "sink-shapes,remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"
     "merge-common-subexpressions,remove-unused-nodes,remove-unused-functions,remove-unused-opsets,"
     "sort-nodes,fit-target"
 )

@@ -100,7 +100,7 @@ def _simplify_reshape(node: ir.Node) -> bool:
     source = node.inputs[0]
     if source is None:
         return False
-    if _keeps_shape(node, source):
+    if keeps_shape(node, source):
         return bypass(node, source)
     before = made_by(source, *_RESHAPING)
     first = None if before is None else before.inputs[0]
@@ -115,8 +115,8 @@ def _simplify_reshape(node: ir.Node) -> bool:
     return _only_moves_ones(moved, origin) and _merge(node, origin, source)
 
 
-def _keeps_shape(node: ir.Node, source: ir.Value) -> bool:
-    """Tell whether a Reshape gives the shape it is given."""
+def keeps_shape(node: ir.Node, source: ir.Value) -> bool:
+    """Tell whether a reshaping node would give ``source`` the shape it has."""
     if same_shape(source, node.outputs[0]):
         return True
     if node.op_type != "Reshape" or source.shape is None:

@@ -67,6 +67,13 @@ CASES = [
     Case("remove-no-op-shapes", "g (float[N,3] x) => (float[N,3] y) <int64[2] s = {1, 3}> { a = Expand(x, s) y = Neg(a) }", {"Neg": 1}),
     Case("remove-no-op-shapes", "g (float[1,3] x) => (float[2,3] y) <int64[2] s = {2, 1}> { y = Expand(x, s) }", {"Expand": 1}),
     Case("remove-no-op-shapes", "g (float[N,3] x) => (float[1,N,3] y) <int64[3] s = {1, 1, 1}> { y = Expand(x, s) }", {"Expand": 1}),
+    # What cancels over pointwise operators.
+    Case("sink-shapes", "g (float[N,3,4] x) => (float[N,3,4] y) <int64[2] a = {-1, 4}, int64[3] b = {-1, 3, 4}, float h = {0.5}> { r = Reshape(x, a) m = Mul(h, r) e = Tanh(m) y = Reshape(e, b) }", {"Mul": 1, "Tanh": 1}),
+    Case("sink-shapes", "g (float[N,3,4] x) => (float[N,12] y) <int64[2] a = {-1, 4}, int64[2] b = {-1, 12}> { r = Reshape(x, a) e = Tanh(r) y = Reshape(e, b) }", {"Tanh": 1, "Reshape": 1}),
+    Case("sink-shapes", "g (float[2,3,4] x) => (float[2,3,4] y) { t = Transpose<perm = [1, 2, 0]>(x) e = Tanh(t) y = Transpose<perm = [2, 0, 1]>(e) }", {"Tanh": 1}),
+    Case("sink-shapes", "g (float[2,3,4] x) => (float[4,2,3] y) { t = Transpose<perm = [1, 2, 0]>(x) e = Tanh(t) y = Transpose<perm = [1, 2, 0]>(e) }", {"Tanh": 1, "Transpose": 2}),
+    Case("sink-shapes", "g (float[2,3] x) => (float[2,3] y, float[6] e) <int64[1] a = {-1}, int64[2] b = {2, 3}> { r = Reshape(x, a) e = Tanh(r) y = Reshape(e, b) }", {"Tanh": 1, "Reshape": 2}),
+    Case("sink-shapes", "g (float[2,3] x) => (float[3,2] y) <int64[2] a = {3, 2}, float[2] c = {1, 2}, int64[2] b = {3, -1}> { r = Reshape(x, a) e = Mul(r, c) y = Reshape(e, b) }", {"Mul": 1, "Reshape": 2}),
     # Constant conditions, also inside a branch, and a value handed through.
     Case("fold-ifs", "g (float[2] x) => (float[2] y) <bool c = {1}> { y = If(c) <then_branch = t () => (float[2] p) { p = Identity(x) }, else_branch = e () => (float[2] q) { q = Neg(x) }> }", {"Identity": 2}),
     Case("fold-ifs", "g (float[2] x) => (float[2] y) <bool c = {0}> { b = If(c) <then_branch = t () => (float[2] p) { p = Exp(x) }, else_branch = e () => (float[2] q) { a = Neg(x) d = If(c) <then_branch = u () => (float[2] r) { r = Abs(x) }, else_branch = v () => (float[2] w) { k = Relu(a) w = Sin(k) }> q = Add(d, a) }> y = If(c) <then_branch = t () => (float[2] p) { p = Exp(b) }, else_branch = e () => (float[2] q) { a = Cos(b) q = Mul(a, b) }> }",
