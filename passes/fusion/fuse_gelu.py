@@ -9,6 +9,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.match import array_of, is_op, made_by, only_user, replace
 
 _OPSET = 20
 _CUBIC = 0.044715
@@ -36,13 +37,11 @@ class FuseGelu(Pass):
         count = 0
         for graph in model.graphs():
             for node in list(graph):
-                count += _fuse(graph, node)
+                count += is_op(node, "Erf", "Tanh") and _fuse(node)
         return PassResult(model, bool(count), {"fused": count})
 
 
-def _fuse(graph: ir.Graph, node: ir.Node) -> bool:
-    if node.op_type not in ("Erf", "Tanh") or node.domain not in ("", "ai.onnx"):
-        return False
+def _fuse(node: ir.Node) -> bool:
     argument = node.inputs[0]
     if argument is None:
         return False
@@ -50,15 +49,9 @@ def _fuse(graph: ir.Graph, node: ir.Node) -> bool:
     result = None if source is None else _whole(node, source)
     if source is None or result is None:
         return False
-    old = result.outputs[0]
     attributes = {} if node.op_type == "Erf" else {"approximate": "tanh"}
-    gelu = ir.node("Gelu", [source], attributes)
-    new = gelu.outputs[0]
-    new.name, new.type, new.shape = old.name, old.type, old.shape
-    old.name = None
-    graph.insert_before(result, gelu)
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    return True  # what made the old value is dead now; remove-unused-nodes sweeps it
+    replace(result, ir.node("Gelu", [source], attributes))
+    return True
 
 
 def _erf_source(argument: ir.Value) -> ir.Value | None:
@@ -69,7 +62,7 @@ def _erf_source(argument: ir.Value) -> ir.Value | None:
 def _tanh_source(argument: ir.Value) -> ir.Value | None:
     """Return x where the argument is sqrt(2 / pi) (x + 0.044715 x^3)."""
     total = _scaled(argument, math.sqrt(2 / math.pi))
-    node = None if total is None else _made_by(total, "Add")
+    node = None if total is None else made_by(total, "Add")
     if node is None:
         return None
     for x, other in (node.inputs, reversed(node.inputs)):
@@ -80,29 +73,29 @@ def _tanh_source(argument: ir.Value) -> ir.Value | None:
 
 
 def _is_cube(value: ir.Value, x: ir.Value) -> bool:
-    power = _made_by(value, "Pow")
+    power = made_by(value, "Pow")
     if power is not None:
         return power.inputs[0] is x and _equals(power.inputs[1], 3)
-    product = _made_by(value, "Mul")
+    product = made_by(value, "Mul")
     if product is None or x not in product.inputs:
         return False
     (square,) = [v for v in product.inputs if v is not x] or [None]
-    node = None if square is None else _made_by(square, "Mul")
+    node = None if square is None else made_by(square, "Mul")
     if node is not None:
         return all(v is x for v in node.inputs)
-    power = None if square is None else _made_by(square, "Pow")
+    power = None if square is None else made_by(square, "Pow")
     return power is not None and power.inputs[0] is x and _equals(power.inputs[1], 2)
 
 
 def _whole(node: ir.Node, x: ir.Value) -> ir.Node | None:
     """Follow 1 + t through its products with x and one half; return the last node."""
-    current = _only_user(node.outputs[0], "Add")
+    current = only_user(node.outputs[0], "Add")
     if current is None or not any(_equals(value, 1) for value in current.inputs):
         return None
     missing = {"half", "x"}
     while missing:
         value = current.outputs[0]
-        current = _only_user(value, "Mul")
+        current = only_user(value, "Mul")
         if current is None:
             return None
         other = next((v for v in current.inputs if v is not value), None)
@@ -124,8 +117,8 @@ def _whole(node: ir.Node, x: ir.Value) -> ir.Node | None:
 
 def _scaled(value: ir.Value, factor: float) -> ir.Value | None:
     """Return y where the value is factor * y, by Mul or Div."""
-    node = value.producer()
-    if node is None or node.domain not in ("", "ai.onnx"):
+    node = made_by(value, "Mul", "Div")
+    if node is None:
         return None
     if node.op_type == "Mul":
         for y, constant in (node.inputs, reversed(node.inputs)):
@@ -136,23 +129,8 @@ def _scaled(value: ir.Value, factor: float) -> ir.Value | None:
     return None
 
 
-def _made_by(value: ir.Value, kind: str) -> ir.Node | None:
-    node = value.producer()
-    if node is None or node.op_type != kind or node.domain not in ("", "ai.onnx"):
-        return None
-    return node
-
-
-def _only_user(value: ir.Value, kind: str) -> ir.Node | None:
-    uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output():
-        return None
-    node = uses[0].node
-    return node if node.op_type == kind and node.domain in ("", "ai.onnx") else None
-
-
 def _equals(value: ir.Value | None, number: float) -> bool:
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    if tensor is None or tensor.size != 1 or len(tensor.shape) > 1:
+    array = array_of(value, 1)
+    if array is None or array.size != 1 or array.ndim > 1:
         return False
-    return math.isclose(float(tensor.numpy().item()), number, rel_tol=1e-4)
+    return math.isclose(float(array.item()), number, rel_tol=1e-4)
