@@ -160,10 +160,12 @@ def _evaluate(model: ir.Model, graph: ir.Graph, nodes: list[ir.Node], refused: s
         return count + (_evaluate(model, graph, rest, refused) if rest else 0)
     for value in wanted:
         _replace(graph, value, results[value.name or ""])
-    dead = [n for n in reversed(nodes) if not any(out.uses() for out in n.outputs)]
-    for node in dead:
-        graph.remove(node, safe=True)
-    return len(dead)
+    count = 0
+    for node in reversed(nodes):  # users first
+        if not any(out.uses() for out in node.outputs):
+            graph.remove(node, safe=True)
+            count += 1
+    return count
 
 
 def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray[Any, Any]) -> None:
