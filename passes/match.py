@@ -179,7 +179,7 @@ def add_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
     while free in graph.initializers:
         free = f"{name}_{count}"
         count += 1
-    tensor = ir.tensor(array, name=free)
+    tensor = ir.Tensor(array, name=free)  # ir.tensor() asks many types first
     kind = ir.TensorType(tensor.dtype)
     value = ir.Value(name=free, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
     graph.register_initializer(value)
