@@ -175,12 +175,17 @@ def add_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
         array: What it is.
         name: What to call it; a number is appended where the name is taken.
     """
+    return add_tensor(graph, ir.Tensor(array), name)  # ir.tensor() asks many types first
+
+
+def add_tensor(graph: ir.Graph, tensor: ir.TensorProtocol, name: str) -> ir.Value:
+    """Add an initializer that is a tensor already; see :func:`add_constant`."""
     free, count = name, 1
     while free in graph.initializers:
         free = f"{name}_{count}"
         count += 1
-    tensor = ir.Tensor(array, name=free)  # ir.tensor() asks many types first
-    kind = ir.TensorType(tensor.dtype)
-    value = ir.Value(name=free, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
+    tensor.name = free
+    shape, kind = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+    value = ir.Value(name=free, shape=shape, type=kind, const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -74,8 +74,8 @@ _FINISH = (
     "sort-nodes,fit-target"
 )
 _FUSION = (
-    "fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,fuse-gelu,"
-    "fuse-gemm,remove-zero-biases"
+    "fuse-gemm,fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,"
+    "fuse-gelu,remove-zero-biases"
 )
 
 PRESETS: dict[str, str] = {
