@@ -2,7 +2,7 @@
 
 Prints a line for each graph and tool: nodes (Constants not counted), seconds from load to saved
 file without imports, and the peak of the process. onnxsmith runs with its check, without its
-latency gate. Each run is a process of its own; the tools take turns. Run:
+latency gate, and once more without its check. Each run is a process of its own; the tools take turns. Run:
 
     python benchmarks/sources/architectures.py FOLDER    # where torch and transformers are
     python benchmarks/optimize.py FOLDER [NAME ...] --peers PYTHON [--rounds 3]
@@ -31,10 +31,21 @@ start = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print("RESULT", json.dumps([time.perf_counter() - start, peak]))
 """
+OURS = """
+import onnxruntime
+from onnxsmith.cli.main import run
+import onnxsmith.cli.optimize, onnxsmith.pipeline.optimize
+from onnxsmith.passes.pipeline import PassPipeline
+PassPipeline.preset("cpu")
+"""
 TOOLS = {
     "onnxsmith": (
-        "from onnxsmith.cli.main import run\nimport onnxsmith.cli.optimize",
+        OURS,
         "assert run(['optimize', source, '-o', target, '--allow-slower']) == 0",
+    ),
+    "onnxsmith, check off": (
+        OURS,
+        "assert run(['optimize', source, '-o', target, '--allow-slower', '--verify', 'off']) == 0",
     ),
     "onnxsim": (
         "import onnx, onnxsim",
@@ -90,7 +101,7 @@ def main() -> None:
             runs: dict[str, list[tuple[float, float] | None]] = {tool: [] for tool in TOOLS}
             for _ in range(options.rounds):
                 for tool, found in runs.items():
-                    python = sys.executable if tool == "onnxsmith" else options.peers
+                    python = sys.executable if tool.startswith("onnxsmith") else options.peers
                     found.append(measure(tool, python, source, Path(folder, f"{tool}.onnx")))
             for tool, found in runs.items():
                 good = [run for run in found if run is not None]

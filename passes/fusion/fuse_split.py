@@ -9,7 +9,7 @@ from typing import ClassVar
 from onnxscript.rewriter import RewriteRule
 from onnxscript.rewriter.rules import common
 
-from onnxsmith.passes.adapters import RulesPass, find_rules
+from onnxsmith.passes.rules import RulesPass, find_rules
 
 
 @dataclass(frozen=True)
