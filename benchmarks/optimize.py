@@ -2,7 +2,8 @@
 
 Prints a line for each graph and tool: nodes (Constants not counted), seconds from load to saved
 file without imports, and the peak of the process. onnxsmith runs with its check, without its
-latency gate, and once more without its check. Each run is a process of its own; the tools take turns. Run:
+latency gate, and once more without its check. Each run is a process of its own; the tools take
+turns. Run:
 
     python benchmarks/sources/architectures.py FOLDER    # where torch and transformers are
     python benchmarks/optimize.py FOLDER [NAME ...] --peers PYTHON [--rounds 3]
@@ -23,12 +24,13 @@ from pathlib import Path
 import onnx
 
 MEASURE = """
-import json, resource, sys, time
+import json, re, sys, time
 source, target = sys.argv[1:]
 {imports}
 start = time.perf_counter()
 {work}
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss: that of a forked process begins with its parent's.
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 print("RESULT", json.dumps([time.perf_counter() - start, peak]))
 """
 OURS = """
