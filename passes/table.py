@@ -8,6 +8,7 @@ PASSES = Table(
     "pass",
     "onnxsmith.passes",
     {
+        "decompose": "onnxsmith.passes.fusion.decompose:Decompose",
         "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",
         "fit-target": "onnxsmith.passes.layout.fit_target:FitTarget",
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
@@ -57,6 +58,8 @@ PASSES = Table(
         "sink-shapes": "onnxsmith.passes.cleanup.sink_shapes:SinkShapes",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
+        "to-bfloat16": "onnxsmith.passes.precision.to_bfloat16:ToBfloat16",
+        "to-float16": "onnxsmith.passes.precision.to_float16:ToFloat16",
         "unbatch-transposes": "onnxsmith.passes.cleanup.unbatch_transposes:UnbatchTransposes",
     },
 )
