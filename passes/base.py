@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.plugins import suggestion
 from onnxsmith.runtime.session import Session
+from onnxsmith.spec import ModelSpec
 from onnxsmith.target import TARGETS, Target
 
 Effect = Literal["exact", "approximate", "lossy"]
@@ -78,6 +79,14 @@ class Pass(abc.ABC):
     @abc.abstractmethod
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Edit ``model`` or return a new one; deterministic, tensors are never edited in place."""
+
+    def signature(self, spec: ModelSpec) -> ModelSpec:
+        """Return the signature that the pass gives a model of this one; most keep it.
+
+        Raises:
+            SmithError: The pass cannot serve a model of this signature.
+        """
+        return spec
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""

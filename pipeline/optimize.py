@@ -22,6 +22,7 @@ from onnxsmith.pipeline.frontends.repair import repair_graph
 from onnxsmith.pipeline.gate import Change, measure_change
 from onnxsmith.pipeline.slower import SlowFusions
 from onnxsmith.runtime.census import lost_fusions, runtime_census
+from onnxsmith.spec import ModelSpec, fixed_dims
 from onnxsmith.target import TARGETS, Target
 
 _MODES: dict[str, VerifyMode] = {"end": "end", "each": "each", "off": "off"}
@@ -125,7 +126,8 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     artifact.spec.with_dims(request.dims)  # refuses unknown names
     pipeline = _pipeline(request)
     samples = _samples(artifact, request)
-    verifier, warnings = _verifier(artifact, request, samples)
+    signatures = _signatures(artifact.spec, pipeline)
+    verifier, warnings = _verifier(artifact, request, samples, signatures)
     observers: list[Observer] = [Dump(request.dump)] if request.dump else []
     if request.verify == "each":
         observers.append(Checker())
@@ -323,14 +325,35 @@ def _samples(artifact: Artifact, request: OptimizeRequest) -> Samples | None:
     return stream
 
 
+def _signatures(spec: ModelSpec, pipeline: PassPipeline) -> list[ModelSpec]:
+    """Return the signatures that the passes give the model, one after the other."""
+    found = [spec]
+    for pass_ in pipeline.passes:
+        changed = pass_.signature(found[-1])
+        if changed != found[-1]:
+            found.append(changed)
+    return found[1:]
+
+
 def _verifier(
-    artifact: Artifact, request: OptimizeRequest, samples: Samples | None
+    artifact: Artifact,
+    request: OptimizeRequest,
+    samples: Samples | None,
+    signatures: Sequence[ModelSpec],
 ) -> tuple[Verifier | None, tuple[str, ...]]:
     if request.verify == "off":
         return None, ()
+    dims = dict(request.dims)
+    for signature in signatures:  # what a pass fixes is checked at that size
+        dims |= fixed_dims(artifact.spec, signature)
     try:
         verifier = make_verifier(
-            artifact, samples, request.dims, request.seed, tolerance=request.tolerance
+            artifact,
+            samples,
+            dims,
+            request.seed,
+            tolerance=request.tolerance,
+            signatures=signatures,
         )
     except SmithError as error:
         if samples is not None:

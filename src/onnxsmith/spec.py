@@ -118,6 +118,16 @@ class ModelSpec:
         )
 
 
+def fixed_dims(before: ModelSpec, after: ModelSpec) -> dict[str, int]:
+    """Return the named dimensions of the inputs that have a size in another signature."""
+    found: dict[str, int] = {}
+    for old, new in zip(before.inputs, after.inputs, strict=True):
+        for first, second in zip(old.shape or (), new.shape or (), strict=False):
+            if isinstance(first, str) and isinstance(second, int):
+                found[first] = second
+    return found
+
+
 def parse_dims(texts: tuple[str, ...] | list[str]) -> dict[str, int]:
     """Read ``--dim NAME=SIZE`` options.
 
