@@ -9,6 +9,7 @@ PASSES = Table(
     "onnxsmith.passes",
     {
         "decompose": "onnxsmith.passes.fusion.decompose:Decompose",
+        "convert-opset": "onnxsmith.passes.layout.convert_opset:ConvertOpset",
         "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",
         "fit-target": "onnxsmith.passes.layout.fit_target:FitTarget",
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
@@ -18,6 +19,7 @@ PASSES = Table(
         "fold-scales": "onnxsmith.passes.fusion.fold_scales:FoldScales",
         "fold-sequences": "onnxsmith.passes.cleanup.fold_sequences:FoldSequences",
         "fold-shapes": "onnxsmith.passes.cleanup.fold_shapes:FoldShapes",
+        "free-batch": "onnxsmith.passes.layout.free_batch:FreeBatch",
         "fuse-attention": "onnxsmith.passes.fusion.fuse_attention:FuseAttention",
         "fuse-batch-norm": "onnxsmith.passes.fusion.fuse_batch_norm:FuseBatchNorm",
         "fuse-bias-gelu": "onnxsmith.passes.fusion.fuse_bias_gelu:FuseBiasGelu",
@@ -54,6 +56,7 @@ PASSES = Table(
         "remove-unused-opsets": "onnxsmith.passes.cleanup.remove_unused_opsets:RemoveUnusedOpsets",
         "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
         "set-session": "onnxsmith.passes.layout.set_session:SetSession",
+        "set-shapes": "onnxsmith.passes.layout.set_shapes:SetShapes",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
         "sink-shapes": "onnxsmith.passes.cleanup.sink_shapes:SinkShapes",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
