@@ -16,13 +16,11 @@ from onnxsmith.storage.save import large_initializers, skeleton
 
 _IR_VERSIONS = ((21, 10), (23, 11), (24, 12), (25, 13))
 _OLDEST = 7
-# Operator and version that only allowed more element types, or brought the attributes it names.
-_MORE_TYPES = {
-    (name, 14)
-    for name in (
-        "Add", "CumSum", "Div", "GRU", "Identity", "LSTM", "Mul", "RNN", "Relu", "Reshape", "Sub",
-    )
-}  # fmt: skip
+# These versions of the operator set brought bfloat16 and little else; the operators that came to
+# mean something else by the same inputs and attributes are:
+_TYPE_VERSIONS = (13, 14)
+_OTHER_MEANING = ("BatchNormalization",)
+_SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,13 @@ def _step_by_step(proto: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
     """Convert; downwards one version at a time, where onnx has gaps that cost nothing."""
     (current,) = (entry.version for entry in proto.opset_import if not entry.domain)
     while current > wanted:
+        if current == 13:
+            ranks = {
+                info.name: len(info.type.tensor_type.shape.dim)
+                for info in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
+                if info.type.tensor_type.HasField("shape")
+            }
+            _name_last_axes(proto.graph, ranks)
         if _only_types_differ(proto.graph, current):
             for entry in proto.opset_import:
                 if not entry.domain:
@@ -84,8 +89,32 @@ def _step_by_step(proto: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
     return onnx.version_converter.convert_version(proto, wanted)
 
 
+def _name_last_axes(graph: onnx.GraphProto, ranks: dict[str, int]) -> None:
+    """Write the axis of softmaxes so that it means the same before opset 13.
+
+    There, all axes from the named one on were taken as one, which is the same for the last one
+    only. onnx's converter leaves the number as it is.
+    """
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _name_last_axes(attribute.g, ranks)
+        if node.op_type not in _SOFTMAX or node.domain not in STANDARD:
+            continue
+        (axis,) = [a.i for a in node.attribute if a.name == "axis"] or [-1]
+        rank = ranks.get(node.input[0], ranks.get(node.output[0]))
+        if axis != -1 and (rank is None or axis != rank - 1):
+            raise SmithError(
+                f"{node.op_type} {node.output[0]!r} takes axis {axis}, and before opset 13 all from "
+                "there on",
+                "choose opset 13 or newer",
+            )
+        del node.attribute[:]
+        node.attribute.append(onnx.helper.make_attribute("axis", -1 if rank is None else rank - 1))
+
+
 def _only_types_differ(graph: onnx.GraphProto, version: int) -> bool:
-    """Tell whether all nodes mean the same one version earlier, which then only knew fewer types."""
+    """Tell whether all nodes mean the same one version earlier, which only knew fewer types."""
     for node in graph.node:
         bodies = [a.g for a in node.attribute if a.HasField("g")]
         if not all(_only_types_differ(body, version) for body in bodies):
@@ -99,7 +128,9 @@ def _only_types_differ(graph: onnx.GraphProto, version: int) -> bool:
             return False
         if new.since_version == old.since_version:
             continue
-        if (node.op_type, new.since_version) not in _MORE_TYPES:
+        if new.since_version not in _TYPE_VERSIONS or node.op_type in _OTHER_MEANING:
+            return False
+        if len(new.inputs) != len(old.inputs) or len(new.outputs) != len(old.outputs):
             return False
         if any(a.name not in old.attributes for a in node.attribute):
             return False
