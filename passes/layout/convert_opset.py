@@ -105,9 +105,8 @@ def _name_last_axes(graph: onnx.GraphProto, ranks: dict[str, int]) -> None:
         rank = ranks.get(node.input[0], ranks.get(node.output[0]))
         if axis != -1 and (rank is None or axis != rank - 1):
             raise SmithError(
-                f"{node.op_type} {node.output[0]!r} takes axis {axis}, and before opset 13 all from "
-                "there on",
-                "choose opset 13 or newer",
+                f"{node.op_type} {node.output[0]!r} takes axis {axis} alone, not all from there on",
+                "that has no form before opset 13",
             )
         del node.attribute[:]
         node.attribute.append(onnx.helper.make_attribute("axis", -1 if rank is None else rank - 1))

@@ -29,8 +29,15 @@ def test_an_older_ir_version_stays(parse_model: Callable[..., onnx.ModelProto]) 
     assert model.ir_version == 8
 
 
-def test_a_newer_opset_is_refused(parse_model: Callable[..., onnx.ModelProto]) -> None:
+def test_a_newer_opset_is_converted_down(parse_model: Callable[..., onnx.ModelProto]) -> None:
     model = ir.from_proto(parse_model(TEXT, opset=22))
-    FitTarget().apply(model, PassContext())
-    with pytest.raises(SmithError, match="opset 22 is too new for the target 'edge-web'"):
+    result = FitTarget().apply(model, PassContext(target=find_target("edge-web")))
+    assert result.model.opset_imports[""] == 21
+    assert result.model.ir_version == 10
+
+
+def test_what_has_no_older_form_is_refused(parse_model: Callable[..., onnx.ModelProto]) -> None:
+    text = "g (float[2] x) => (float[2] y) { y = Swish(x) }"
+    model = ir.from_proto(parse_model(text, opset=24))
+    with pytest.raises(SmithError, match="opset 24 is too new for the target 'edge-web'"):
         FitTarget().apply(model, PassContext(target=find_target("edge-web")))
