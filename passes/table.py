@@ -83,12 +83,14 @@ _FUSION = (
     "fuse-gemm,fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,"
     "fuse-gelu,remove-zero-biases"
 )
+_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-attention,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",
     "cpu": f"{_CLEANUP},{_FUSION},{_FINISH}",
-    "cuda": f"{_CLEANUP},{_FUSION},{_FINISH}",
+    "cuda": f"{_CLEANUP},{_FUSION},{_CONTRIB},{_FINISH}",
     "tensorrt": f"{_CLEANUP},{_FUSION},{_FINISH}",
     "edge": f"{_CLEANUP},{_FUSION},{_FINISH}",
 }
-"""Preset to pipeline. ``safe`` only removes; the others also fuse into standard operators."""
+"""Preset to pipeline. ``safe`` only removes; the others also fuse into standard operators, and
+``cuda`` into those of the runtime's own domain."""

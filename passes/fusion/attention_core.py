@@ -9,17 +9,21 @@ import onnx_ir as ir
 
 from onnxsmith.passes.fusion.contrib import is_float, rank
 from onnxsmith.passes.match import (
+    all_nodes,
     array_of,
     int_attribute,
     ints_attribute,
     is_op,
     made_by,
     only_user,
+    replace,
     same_dim,
     tensor_of,
 )
 
 _KEYS_TURNED = [0, 1, 3, 2]
+_HEADS_FIRST = [0, 2, 1, 3]
+_KEYS_AT_ONCE = [0, 2, 3, 1]  # heads first, then turned
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,32 @@ def _keys(value: ir.Value | None) -> tuple[ir.Value | None, float]:
         return None, 1.0
     inner, second = _scaled(turn.inputs[0])
     return inner, first * second
+
+
+def split_keys(model: ir.Model) -> None:
+    """Turn keys to (batch, heads, lengths, sizes) first where one Transpose also turns them."""
+    for node in all_nodes(model):
+        if is_op(node, "Transpose") and ints_attribute(node, "perm") == _KEYS_AT_ONCE:
+            source = node.inputs[0]
+            if source is None or source.shape is None or len(source.shape) != 4:
+                continue
+            heads = ir.node("Transpose", [source], {"perm": _HEADS_FIRST})
+            first = heads.outputs[0]
+            first.type = source.type
+            first.shape = ir.Shape([source.shape[axis] for axis in _HEADS_FIRST])
+            assert node.graph is not None  # is_op() says so
+            node.graph.insert_before(node, heads)
+            replace(node, ir.node("Transpose", [first], {"perm": _KEYS_TURNED}))
+
+
+def join_keys(model: ir.Model) -> None:
+    """Undo :func:`split_keys` where no attention came of it."""
+    for node in all_nodes(model):
+        before = made_by(node.inputs[0], "Transpose") if is_op(node, "Transpose") else None
+        if before is None or ints_attribute(node, "perm") != _KEYS_TURNED:
+            continue
+        if ints_attribute(before, "perm") == _HEADS_FIRST:
+            replace(node, ir.node("Transpose", before.inputs, {"perm": _KEYS_AT_ONCE}))
 
 
 def _scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.fusion.attention_core import Core, find_core
+from onnxsmith.passes.fusion.attention_core import Core, find_core, join_keys, split_keys
 from onnxsmith.passes.fusion.contrib import contrib, declare, take_over
 from onnxsmith.passes.match import (
     add_constant,
@@ -50,6 +50,7 @@ class FuseAttention(Pass):
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Fuse in the graph, its subgraphs and functions."""
         packed = separate = 0
+        split_keys(model)
         for node in all_nodes(model):
             core = find_core(node) if is_op(node, "Softmax") else None
             if core is None:
@@ -60,6 +61,7 @@ class FuseAttention(Pass):
                 separate += _fuse(core)
         if packed or separate:
             declare(model)
+        join_keys(model)
         details = {"packed": packed, "separate": separate}
         return PassResult(model, bool(packed or separate), details)
 
