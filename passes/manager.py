@@ -238,8 +238,8 @@ class PassManager:
     ) -> tuple[Artifact, list[PassRun]]:
         model = start.model.clone()
         runs = []
+        before = _count(model)
         for index, pass_ in enumerate(passes):
-            before = _count(model)
             watch = self.observers if observed else ()
             for observer in watch:
                 observer.before(pass_, model)
@@ -259,7 +259,9 @@ class PassManager:
             except InvalidModelError as error:
                 raise _PassCrashedError(index, error.message) from error
             details = dict(result.details)
-            runs.append(PassRun(pass_, result.modified, seconds, before, _count(model), details))
+            after = _count(model) if result.modified else before
+            runs.append(PassRun(pass_, result.modified, seconds, before, after, details))
+            before = after
         release_mappings(model)
         return Artifact(model, start.history), runs
 
