@@ -88,19 +88,23 @@ class Artifact:
         model = wrap_model(proto)
         return cls(model, _read_history(model.metadata_props.get(HISTORY_KEY)))
 
-    def save(self, path: str | Path, external: bool | None = None) -> None:
+    def save(
+        self, path: str | Path, external: bool | None = None, shard_bytes: int | None = None
+    ) -> None:
         """Write the model and its history; the file appears complete or not at all.
 
         Args:
             path: The ``.onnx`` file.
             external: Whether weights go to ``STEM.DIGEST.data`` beside it; None keeps the form
                 they were loaded in and chooses external beyond 1.9 GB.
+            shard_bytes: About how large a data file may be: the weights go to several; None
+                writes one.
 
         Raises:
             SmithError: The file cannot be written.
         """
         self._stamp()
-        save_model(self.model, Path(path), external)
+        save_model(self.model, Path(path), external, shard_bytes)
 
     @cached_property
     def spec(self) -> ModelSpec:

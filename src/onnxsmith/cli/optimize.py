@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--allow-slower", is_flag=True, help="Keep the result without measuring its speed.")
 @click.option("--dump", type=click.Path(path_type=Path), metavar="DIR", help="Write each graph.")
 @click.option("--external/--embed", default=None, help="Where weights go; default: as they were.")
+@click.option("--shard-size", metavar="SIZE", help="Spread weights over files of e.g. 500MB.")
 @threads_option
 @seed_option
 @strict_option
@@ -68,6 +69,7 @@ def command(
     allow_slower: bool,
     dump: Path | None,
     external: bool | None,
+    shard_size: str | None,
     threads: int | None,
     seed: int,
     strict: bool,
@@ -79,6 +81,7 @@ def command(
     preset that measure slower are left out and named as well.
     """
     from onnxsmith.cli.main import DONE, ROLLED_BACK
+    from onnxsmith.cli.options import parse_size
     from onnxsmith.errors import UsageError
     from onnxsmith.numerics import override
     from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
@@ -88,6 +91,9 @@ def command(
     from onnxsmith.target import find_target
 
     check_writable(output)
+    shard_bytes = None if shard_size is None else parse_size(shard_size)
+    if shard_bytes is not None and external is False:
+        raise UsageError("--shard-size and --embed exclude each other", "give one of them")
     if spec is not None and preset is not None:
         raise UsageError("--passes and --preset exclude each other", "give one of them")
     artifact, repairs = load_artifact(source, repair=repair)
@@ -108,7 +114,7 @@ def command(
             progress=lambda words: click.echo(words, err=True),
         ),
     )
-    result.artifact.save(output, external)
+    result.artifact.save(output, external, shard_bytes)
     if not as_json:
         _show_repairs(repairs)
     _show(result, output, as_json=as_json)

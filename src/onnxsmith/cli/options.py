@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,3 +90,22 @@ def _split(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
+
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes: ``500MB``, ``2GiB``, ``4096``.
+
+    Raises:
+        UsageError: The text is no size, or not above zero.
+    """
+    from onnxsmith.errors import UsageError
+
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
+    unit = None if found is None else _UNITS.get(found[2].upper() or "B")
+    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
+    if not 0 < size < 2**62:
+        raise UsageError(f"{text!r} is not a size", "write a number and a unit, such as 500MB")
+    return size

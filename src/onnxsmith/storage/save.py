@@ -35,7 +35,9 @@ _CHUNK = 4 * 1024**2
 _ALIGNMENT = 4096
 
 
-def save_model(model: ir.Model, path: Path, external: bool | None = None) -> None:
+def save_model(
+    model: ir.Model, path: Path, external: bool | None = None, shard_bytes: int | None = None
+) -> None:
     """Write ``model`` to ``path``; the file appears complete or not at all.
 
     Args:
@@ -44,10 +46,14 @@ def save_model(model: ir.Model, path: Path, external: bool | None = None) -> Non
             complete before the model file is renamed into place.
         external: Whether weights go to a data file. None keeps the form they were loaded in, and
             chooses external beyond 1.9 GB.
+        shard_bytes: About how large a data file may be; the weights are spread over several. A
+            larger weight has a file of its own. Chooses external. None writes one file.
 
     Raises:
         SmithError: The file cannot be written, or the weights are too large to embed.
     """
+    if shard_bytes is not None:
+        external = True
     large = large_initializers(model)
     total = sum(_tensor(value).nbytes for value in large)
     if external is None:
@@ -58,7 +64,7 @@ def save_model(model: ir.Model, path: Path, external: bool | None = None) -> Non
             "write them as external data",
         )
     if external and large:
-        _save_external(model, large, path)
+        _save_external(model, large, path, shard_bytes)
     else:
         _save_embedded(model, large, path)
 
@@ -149,22 +155,47 @@ def _save_embedded(model: ir.Model, large: list[ir.Value], path: Path) -> None:
                 file.write(chunk)
 
 
-def _save_external(model: ir.Model, large: list[ir.Value], path: Path) -> None:
-    old = _data_files(path)
-    offsets = _offsets(large)
-    with replacing(path, lambda: data) as file:
-        digest = _write_data(file, large, offsets)
-        data = path.with_name(f"{path.stem}.{digest[:16]}.data")
+def _save_external(
+    model: ir.Model, large: list[ir.Value], path: Path, shard_bytes: int | None
+) -> None:
+    old, new = _data_files(path), set[Path]()
+    placed: dict[str, ir.ExternalTensor] = {}
     try:
-        placed = {_name(v): _placeholder(v, data.name, offsets[_name(v)]) for v in large}
+        for shard in _shards(large, shard_bytes):
+            offsets = _offsets(shard)
+            data = _save_data(path, shard, offsets)
+            new.add(data)
+            placed |= {_name(v): _placeholder(v, data.name, offsets[_name(v)]) for v in shard}
         with replacing(path) as file:
             file.write(skeleton(model, placed).SerializeToString(deterministic=True))
     except BaseException:
-        if data not in old:
+        for data in new - old:
             data.unlink(missing_ok=True)
         raise
-    for leftover in old - {data}:
+    for leftover in old - new:
         leftover.unlink(missing_ok=True)
+
+
+def _shards(large: list[ir.Value], limit: int | None) -> Iterator[list[ir.Value]]:
+    """Divide the weights, in their order, into files of at most ``limit`` bytes."""
+    shard: list[ir.Value] = []
+    size = 0
+    for value in large:
+        padded = -(-_tensor(value).nbytes // _ALIGNMENT) * _ALIGNMENT
+        if shard and limit is not None and size + padded > limit:
+            yield shard
+            shard, size = [], 0
+        shard.append(value)
+        size += padded
+    yield shard
+
+
+def _save_data(path: Path, shard: list[ir.Value], offsets: dict[str, int]) -> Path:
+    """Write a data file beside ``path``, named by what is in it."""
+    with replacing(path, lambda: data) as file:
+        digest = _write_data(file, shard, offsets)
+        data = path.with_name(f"{path.stem}.{digest[:16]}.data")
+    return data
 
 
 def _write_data(file: BinaryIO, large: list[ir.Value], offsets: dict[str, int]) -> str:
