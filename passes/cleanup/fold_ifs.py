@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.match import all_nodes, array_of, is_op
+from onnxsmith.passes.match import all_nodes, array_of, input_of, is_op
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FoldIfs(Pass):
 
 def _fold(node: ir.Node, *, has_initializers: bool) -> bool:
     graph = node.graph
-    condition = array_of(node.inputs[0])
+    condition = array_of(input_of(node, 0))  # one in a branch that fell away reads nothing
     if graph is None or condition is None or condition.size != 1:
         return False
     attribute = node.attributes.get("then_branch" if condition.item() else "else_branch")

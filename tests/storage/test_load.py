@@ -178,3 +178,14 @@ def test_a_bomb_of_empty_nodes_is_refused_before_it_is_parsed(tmp_path: Path) ->
     (tmp_path / "bomb.onnx").write_bytes(length_prefix(7, len(body)) + body)
     with pytest.raises(SmithError, match="its graph lists more than 500000 nodes and values"):
         load_model(tmp_path / "bomb.onnx")
+
+
+def test_dimensions_named_by_numbers_are_unknown(parse_model: Parse) -> None:
+    # Older exporters name every free dimension "-1"; by their names they would be of one size.
+    proto = parse_model("g (float[A,B,4] x) => (float[C,D,4] y) { y = Relu(x) }")
+    for value in (proto.graph.input[0], proto.graph.output[0]):
+        first, second = value.type.tensor_type.shape.dim[:2]
+        first.dim_param, second.dim_value = "-1", -1
+    spec = Artifact.from_proto(proto).spec
+    assert spec.inputs[0].shape == (None, None, 4)
+    assert spec.outputs[0].shape == (None, None, 4)

@@ -122,7 +122,28 @@ def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
             f"{name} holds an invalid graph: {reason}", "export the model again"
         ) from error
     keep_map_types(model, maps)
+    _forget_numbers(model)
     return model
+
+
+def _forget_numbers(model: ir.Model) -> None:
+    """Make dimensions unknown that are negative, or whose names are numbers.
+
+    Older exporters write every free dimension as -1 or "-1". Dimensions of one name are of one
+    size, which these are not.
+    """
+    for graph in model.graphs():
+        for value in (*graph.inputs, *(out for node in graph for out in node.outputs)):
+            shape = value.shape
+            if shape is not None and any(_is_number(dim) for dim in shape):
+                value.shape = ir.Shape([None if _is_number(dim) else dim for dim in shape])
+
+
+def _is_number(dim: int | ir.SymbolicDim) -> bool:
+    """Tell whether a dimension is a number that is no size."""
+    if isinstance(dim, int):
+        return dim < 0
+    return dim.value is not None and dim.value.strip().lstrip("-").isdecimal()
 
 
 def into_memory(model: ir.Model) -> ir.Model:
