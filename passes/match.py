@@ -13,6 +13,15 @@ Array = np.ndarray[Any, Any]
 STANDARD = ("", "ai.onnx")
 """Spellings of the standard operators' domain."""
 
+KNOWN_DOMAINS = (*STANDARD, "ai.onnx.ml", "com.microsoft")
+"""Domains of operators that are known to give equal results for equal inputs, but for RANDOM."""
+
+RANDOM = (
+    "Bernoulli", "BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Dropout", "Multinomial",
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Sampling",
+)  # fmt: skip
+"""Operators whose results may differ between two runs."""
+
 
 def all_nodes(model: ir.Model, *, functions: bool = False) -> Iterator[ir.Node]:
     """Yield every node, those of subgraphs included; the graph may be edited meanwhile.
@@ -24,6 +33,14 @@ def all_nodes(model: ir.Model, *, functions: bool = False) -> Iterator[ir.Node]:
     yield from list(ir.traversal.RecursiveGraphIterator(model.graph))
     for function in model.functions.values() if functions else ():
         yield from list(ir.traversal.RecursiveGraphIterator(function))
+
+
+def may_vary(model: ir.Model) -> bool:
+    """Tell whether two runs on equal inputs may differ: by random or by unknown operators."""
+    return any(
+        node.op_type in RANDOM or node.domain not in KNOWN_DOMAINS
+        for node in all_nodes(model, functions=True)
+    )
 
 
 def is_op(node: ir.Node | None, *kinds: str) -> bool:

@@ -13,18 +13,10 @@ import onnx_ir as ir
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.match import RANDOM
 from onnxsmith.runtime.session import Session
 from onnxsmith.storage.save import STREAM_THRESHOLD
 
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Dropout",
-}
 # A quantized weight is stored small and expanded by the kernel: folding would undo that.
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 # What the runtime hands over as a numpy array.
@@ -115,7 +107,7 @@ def _candidates(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> lis
 def _is_pure(node: ir.Node, *, at_root: bool) -> bool:
     return (
         node.domain in ("", "ai.onnx")
-        and node.op_type not in _RANDOM | _QUANTIZATION | {"Constant"}
+        and node.op_type not in (*RANDOM, *_QUANTIZATION, "Constant")
         and not any(
             attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) or attr.is_ref()
             for attr in node.attributes.values()

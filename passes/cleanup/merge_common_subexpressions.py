@@ -9,19 +9,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.match import RANDOM, STANDARD
 
-_STANDARD = ("", "ai.onnx")
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Dropout",
-}
 # The only domains whose operators are known to give the same result for the same inputs.
-_PURE = (*_STANDARD, "ai.onnx.ml")
+_PURE = (*STANDARD, "ai.onnx.ml")
 _MAX_TENSOR = 1024
 
 
@@ -65,7 +56,7 @@ def _merge(graph: ir.Graph | ir.Function) -> int:
 
 def _key(node: ir.Node) -> Hashable | None:
     """Return what equal nodes agree in; None for a node that must not be merged."""
-    if node.domain not in _PURE or node.op_type in _RANDOM:
+    if node.domain not in _PURE or node.op_type in RANDOM:
         return None
     attributes = []
     for name, attribute in node.attributes.items():
@@ -73,7 +64,7 @@ def _key(node: ir.Node) -> Hashable | None:
         if value is None:
             return None
         attributes.append((name, value))
-    domain = "" if node.domain in _STANDARD else node.domain
+    domain = "" if node.domain in STANDARD else node.domain
     inputs = tuple(None if value is None else id(value) for value in node.inputs)
     # Some operators give other results where an optional output is asked for.
     asked = tuple(bool(value.name) for value in node.outputs)
