@@ -1,0 +1,160 @@
+# ruff: noqa: E501 - a graph is easier read in one line
+"""Fused operators are written in plain ones, with equal numbers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import UsageError
+from onnxsmith.passes.base import PassContext
+from onnxsmith.passes.fusion.decompose import Decompose
+from onnxsmith.passes.observers import census
+from onnxsmith.passes.pipeline import PassPipeline
+from onnxsmith.runtime.probe import probe_inputs
+from onnxsmith.runtime.session import Session
+
+RNG = np.random.default_rng(5)
+WEIGHTS = {name: RNG.uniform(0.5, 2, 8).astype(np.float32) for name in ("g", "b", "c")}
+WEIGHTS |= {"w": RNG.standard_normal((8, 24)).astype(np.float32), "wb": np.ones(24, np.float32)}
+WEIGHTS |= {f"w{p}": RNG.standard_normal((8, 8)).astype(np.float32) for p in "qkv"}
+
+PLAIN = {
+    *("Add", "Sub", "Mul", "Div", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "ReduceMean", "Sqrt"),
+    *("Reciprocal", "MatMul", "Softmax", "Split", "Reshape", "Transpose", "Shape", "Cast", "If"),
+}
+MS = "com.microsoft"
+FUSED = [
+    (20, "y = Gelu(x)"),
+    (20, 'y = Gelu<approximate = "tanh">(x)'),
+    (20, f"y = {MS}.BiasGelu(x, b)"),
+    (20, f"y = {MS}.FastGelu(x, b)"),
+    (20, f"y = {MS}.FastGelu(x)"),
+    (20, f"y = {MS}.QuickGelu(x)"),
+    (20, f"y = {MS}.QuickGelu<alpha = 1.0>(x)"),
+    (20, "y = HardSwish(x)"),
+    (17, "y = LayerNormalization<epsilon = 0.1>(x, g, b)"),
+    (20, "y = LayerNormalization<axis = 2, epsilon = 0.1>(x, g)"),
+    (20, "y = SimplifiedLayerNormalization<axis = -1, epsilon = 0.1>(x, g)"),
+    (23, "y = RMSNormalization<epsilon = 0.1>(x, g)"),
+    (20, f"y = {MS}.SkipLayerNormalization<epsilon = 0.1>(x, s, g, b, c)"),
+    (20, f"y = {MS}.SkipLayerNormalization<epsilon = 0.1>(x, s, g)"),
+    (20, f"y = {MS}.SkipSimplifiedLayerNormalization<epsilon = 0.1>(x, s, g, c)"),
+    (20, f"t, m, i, a = {MS}.SkipLayerNormalization(x, s, g, b) y = Mul(t, a)"),
+    (
+        20,
+        f"y = {MS}.Attention<num_heads = 2>(x, w, wb)",
+    ),
+    (20, f"y = {MS}.Attention<num_heads = 2, scale = 0.3>(x, w, wb, , , k)"),
+    (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x)"),
+    (20, f"y = {MS}.MultiHeadAttention<num_heads = 4, scale = 0.7>(x, s, s, , , k)"),
+]
+KEPT = [
+    (20, f"y = {MS}.Attention<num_heads = 2, unidirectional = 1>(x, w, wb)"),
+    (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x, wb)"),
+    (20, "y = Relu(x)"),
+]
+
+
+def text_of(body: str) -> str:
+    inputs = [f"float[N,3,8] {name}" for name in "xs" if f"{name}," in body or f"{name})" in body]
+    more = ["float[1,1,3,3] k"] if ", k)" in body else []
+    return f"g ({', '.join(inputs + more)}) => (float[N,3,8] y) {{ {body} }}"
+
+
+def run(artifact: Artifact, passes: str = "infer-shapes,decompose") -> Artifact:
+    model = artifact.model.clone()
+    for pass_ in PassPipeline.parse(passes).passes:
+        model = pass_.apply(model, PassContext()).model
+    return Artifact(model)
+
+
+def assert_equal(first: Artifact, second: Artifact) -> None:
+    feeds = probe_inputs(first.model, first.spec, {"N": 2}, seed=1, default=3)
+    with Session(first, optimize=False) as session:
+        expected = session.run(feeds)
+    with Session(second, optimize=False) as session:
+        for key, array in session.run(feeds).items():
+            np.testing.assert_allclose(array, expected[key], rtol=2e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize(("opset", "body"), FUSED)
+def test_only_plain_operators_are_left(
+    opset: int, body: str, load_text: Callable[..., Artifact]
+) -> None:
+    artifact = load_text(text_of(body), WEIGHTS, opset=opset)
+    found = run(artifact)
+    assert set(census(found.model)) <= PLAIN
+    assert_equal(artifact, found)
+    assert census(run(found).model) == census(found.model)
+
+
+@pytest.mark.parametrize(("opset", "body"), KEPT)
+def test_what_it_does_not_know_stays(
+    opset: int, body: str, load_text: Callable[..., Artifact]
+) -> None:
+    artifact = load_text(text_of(body), WEIGHTS, opset=opset)
+    assert census(run(artifact).model) == census(artifact.model)
+    assert len(run(artifact).model.graph.initializers) == len(artifact.model.graph.initializers)
+
+
+def test_groups_of_channels_are_normalized(load_text: Callable[..., Artifact]) -> None:
+    text = "g (float[N,8,4,4] x) => (float[N,8,4,4] y) { y = GroupNormalization<num_groups = 2>(x, g, b) }"
+    artifact = load_text(text, WEIGHTS, opset=21)
+    found = run(artifact)
+    assert set(census(found.model)) <= PLAIN
+    assert_equal(artifact, found)
+
+
+def test_halves_are_normalized_in_float32(load_text: Callable[..., Artifact]) -> None:
+    weights = {name: WEIGHTS[name].astype(np.float16) for name in "gb"}
+    text = "g (float16[N,3,8] x) => (float16[N,3,8] y) { y = LayerNormalization(x, g, b) }"
+    artifact = load_text(text, weights, opset=20)
+    found = run(artifact)
+    assert census(found.model)["Cast"] == 2
+    feeds = {"x": (1000 + 50 * RNG.standard_normal((2, 3, 8))).astype(np.float16)}
+    with Session(artifact, optimize=False) as session:
+        expected = session.run(feeds)["y"]
+    with Session(found, optimize=False) as session:
+        np.testing.assert_allclose(session.run(feeds)["y"], expected, rtol=5e-3, atol=5e-3)
+
+
+def test_bodies_are_decomposed(load_text: Callable[..., Artifact]) -> None:
+    text = (
+        "g (float[N,3,8] x, bool q) => (float[N,3,8] y) "
+        "{ y = If(q) <then_branch = t () => (float[N,3,8] u) { u = Gelu(x) }, "
+        "else_branch = e () => (float[N,3,8] v) { v = HardSwish(x) }> }"
+    )
+    artifact = load_text(text, opset=20)
+    found = run(artifact)
+    assert set(census(found.model)) <= PLAIN
+    assert_equal(artifact, found)
+
+
+def test_only_the_named_operators(load_text: Callable[..., Artifact]) -> None:
+    artifact = load_text(text_of("h = Gelu(x) y = HardSwish(h)"), opset=20)
+    found = run(artifact, "infer-shapes,decompose:ops=HardSwish")
+    assert census(found.model) == {"Gelu": 1, "HardSigmoid": 1, "Mul": 1}
+    with pytest.raises(UsageError, match="HardSwich"):
+        Decompose(ops=("HardSwich",))
+
+
+def test_fusions_are_undone(load_text: Callable[..., Artifact]) -> None:
+    parts = " ".join(
+        f"{p} = MatMul(x, w{p}) {p}r = Reshape({p}, heads) {p}t = Transpose<perm = [0, 2, 1, 3]>({p}r)"
+        for p in "qkv"
+    )
+    body = (
+        f"{parts} ku = Transpose<perm = [0, 1, 3, 2]>(kt) sc = MatMul(qt, ku) p = Softmax(sc) o = MatMul(p, vt) "
+        "ot = Transpose<perm = [0, 2, 1, 3]>(o) h = Reshape(ot, flat) a = Add(h, x) l = LayerNormalization(a, g, b) "
+        "lb = Add(l, c) e = Gelu(lb) z = Sigmoid(e) y = Mul(e, z)"
+    )
+    shapes = {"heads": np.array([0, 0, 2, 4]), "flat": np.array([0, 0, 8])}
+    artifact = load_text(text_of(body), WEIGHTS | shapes, opset=20)
+    fusions = "infer-shapes,fuse-attention,fuse-skip-layer-norm,fuse-bias-gelu,fuse-swish"
+    fused = run(artifact, f"{fusions},remove-unused-nodes")
+    assert {f"{MS}.{kind}" for kind in ("Attention", "SkipLayerNormalization", "BiasGelu", "QuickGelu")} == set(census(fused.model))  # fmt: skip
+    undone = run(fused, "decompose")
+    assert set(census(undone.model)) <= PLAIN
+    assert_equal(artifact, undone)
