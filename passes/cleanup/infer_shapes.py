@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.cleanup.contrib_shapes import infer_contrib
 from onnxsmith.storage.maps import map_types
 from onnxsmith.storage.save import large_initializers, skeleton
 
@@ -17,7 +18,8 @@ from onnxsmith.storage.save import large_initializers, skeleton
 class InferShapes(Pass):
     """Infer element types and shapes of all values.
 
-    A node that cannot be inferred leaves what is behind it unknown. The signature stays as it is,
+    The runtime's own operators (com.microsoft) that the fusions make are known too; any other
+    node that cannot be inferred leaves what is behind it unknown. The signature stays as it is,
     unless it says nothing. Weights of any size are left where they lie. Models that return maps are
     left alone: onnx_ir cannot take their inferred types.
 
@@ -31,13 +33,21 @@ class InferShapes(Pass):
         """Infer, unless the model returns maps."""
         if map_types(model):
             return PassResult(model, False, {"refused": "the model returns maps"})
-        proto = _without_weights(model)
-        try:
-            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-            words = " ".join(str(error).split())[:200]
-            return PassResult(model, False, {"refused": words})
-        return PassResult(model, _take(model.graph, inferred.graph), {})
+        modified = False
+        while True:
+            try:
+                modified |= _infer(model)
+            except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+                words = " ".join(str(error).split())[:200]
+                return PassResult(model, modified, {"refused": words})
+            if not infer_contrib(model):
+                return PassResult(model, modified)
+            modified = True
+
+
+def _infer(model: ir.Model) -> bool:
+    inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
+    return _take(model.graph, inferred.graph)
 
 
 def _without_weights(model: ir.Model) -> onnx.ModelProto:
