@@ -28,6 +28,7 @@ PASSES = Table(
         "fuse-gelu": "onnxsmith.passes.fusion.fuse_gelu:FuseGelu",
         "fuse-gemm": "onnxsmith.passes.fusion.fuse_gemm:FuseGemm",
         "fuse-hard-swish": "onnxsmith.passes.fusion.fuse_hard_swish:FuseHardSwish",
+        "fuse-layer-norm": "onnxsmith.passes.fusion.fuse_layer_norm:FuseLayerNorm",
         "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",
         "fuse-pad": "onnxsmith.passes.fusion.fuse_pad:FusePad",
         "fuse-rms-norm": "onnxsmith.passes.fusion.fuse_rms_norm:FuseRmsNorm",
@@ -81,7 +82,7 @@ _FINISH = (
 )
 _FUSION = (
     "fuse-gemm,fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,"
-    "fuse-gelu,remove-zero-biases"
+    "fuse-gelu,fuse-layer-norm,remove-zero-biases"
 )
 _CONTRIB = "fuse-swish,fuse-rms-norm,fuse-attention,fuse-skip-layer-norm,fuse-bias-gelu"
 
