@@ -91,6 +91,9 @@ CASES = [
     Case("fold-shapes", "g (float[N,4] x) => (float[N,4] y) <int64[2] m = {-1, -1}, int64[2] o = {1, 1}> { h = Shape(x) c = Equal(m, h) w = Where(c, o, h) a = Abs(w) y = Expand(x, a) }",
          {"Equal": 0, "Shape": 1, "Where": 1, "Expand": 1}),
     Case("fold-shapes", "g (float[N,4] x) => (int64[1] y) <int64[1] z = {0}> { h = Shape(x) d = Gather(h, z) y = Neg(d) }", {"Shape": 1, "Gather": 1, "Neg": 1}),
+    # A dimension may be 1, and is never negative.
+    Case("fold-shapes", "g (float[N,4] x) => (bool[1] y) <int64[1] z = {0}, int64[1] o = {1}> { h = Shape(x) d = Gather(h, z) c = Equal(d, o) y = Not(c) }", {"Shape": 1, "Gather": 1, "Equal": 1, "Not": 1}),
+    Case("fold-shapes", "g (float[N,4] x) => (bool[1] y) <int64[1] z = {0}, int64[1] o = {-1}> { h = Shape(x) d = Gather(h, z) c = Equal(d, o) y = Not(c) }", {"Not": 1}),
 ]  # fmt: skip
 
 
