@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation of graphs, in ordinary operators."""

@@ -1,0 +1,1 @@
+"""Gradient rules, one family of operators a file."""

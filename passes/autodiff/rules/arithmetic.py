@@ -1,0 +1,101 @@
+"""Gradients of arithmetic with broadcasting.
+
+Source: the operators' definitions in ONNX; derivatives by the sum, product and chain rules.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnxsmith.passes.autodiff.backward import Backward, Gradients
+from onnxsmith.passes.autodiff.writer import BOOL
+from onnxsmith.passes.match import array_of
+
+
+def add(b: Backward) -> Gradients:
+    """``d(x + y) = dx + dy``."""
+    return _fit(b, b.grad, b.grad)
+
+
+def subtract(b: Backward) -> Gradients:
+    """``d(x - y) = dx - dy``."""
+    return _fit(b, b.grad, b.write.op("Neg", b.grad) if b.needs[1] else None)
+
+
+def multiply(b: Backward) -> Gradients:
+    """``d(x y) = y dx + x dy``."""
+    x, y = b.x(0), b.x(1)
+    return _fit(b, b.write.op("Mul", b.grad, y), b.write.op("Mul", b.grad, x))
+
+
+def divide(b: Backward) -> Gradients:
+    """``d(x / y) = dx / y - (x / y) dy / y``."""
+    first = b.write.op("Div", b.grad, b.x(1))
+    second = b.write.op("Neg", b.write.op("Mul", first, b.y))
+    return _fit(b, first, second)
+
+
+def negative(b: Backward) -> Gradients:
+    """``d(-x) = -dx``."""
+    return [b.write.op("Neg", b.grad)]
+
+
+def absolute(b: Backward) -> Gradients:
+    """``d|x| = sign(x) dx``, zero at zero."""
+    return [b.write.op("Mul", b.grad, b.write.op("Sign", b.x()))]
+
+
+def root(b: Backward) -> Gradients:
+    """``d sqrt(x) = dx / (2 sqrt(x))``."""
+    w = b.write
+    return [w.op("Div", b.grad, w.op("Mul", b.y, w.number(2, b.y)))]
+
+
+def reciprocal(b: Backward) -> Gradients:
+    """``d(1 / x) = -dx / x^2``."""
+    w = b.write
+    return [w.op("Neg", w.op("Mul", b.grad, w.op("Mul", b.y, b.y)))]
+
+
+def sum_all(b: Backward) -> Gradients:
+    """``d(x + y + ...) = dx + dy + ...``."""
+    return _fit(b, *[b.grad for _ in b.node.inputs])
+
+
+def power(b: Backward) -> Gradients:
+    """``d(x^p) = p x^(p-1) dx + x^p log(x) dp``; the second where ``x`` is positive, as torch does.
+
+    A constant exponent of 2 is a product, and 0 gives zero.
+    """
+    w, x, exponent = b.write, b.x(0), b.x(1)
+    known = array_of(exponent)
+    if known is not None and known.size == 1 and float(known.ravel()[0]) == 2:
+        return _fit(b, w.op("Mul", b.grad, w.op("Mul", x, w.number(2, x))), None)
+    p = w.cast(exponent, x.dtype)
+    zero = w.number(0, x)
+    less = w.op("Pow", x, w.op("Sub", p, w.number(1, x)))
+    slope = w.op("Where", w.op("Equal", p, zero, dtype=BOOL), zero, less, dtype=x.dtype)
+    first = w.op("Mul", b.grad, w.op("Mul", slope, p))
+    if not b.needs[1]:
+        return _fit(b, first, None)
+    positive = w.op("Greater", x, zero, dtype=BOOL)
+    logarithm = w.op("Log", w.op("Where", positive, x, w.number(1, x), dtype=x.dtype))
+    second = w.op("Mul", b.grad, w.op("Mul", b.y, logarithm))
+    return _fit(b, first, w.cast(second, exponent.dtype))
+
+
+def where(b: Backward) -> Gradients:
+    """The gradient goes to the operand that was chosen."""
+    w, condition = b.write, b.x(0)
+    zero = w.number(0, b.grad)
+    first = w.op("Where", condition, b.grad, zero, dtype=b.grad.dtype)
+    second = w.op("Where", condition, zero, b.grad, dtype=b.grad.dtype)
+    return _fit(b, None, first, second)
+
+
+def _fit(b: Backward, *gradients: ir.Value | None) -> Gradients:
+    """Sum each gradient to the shape of the operand it is for."""
+    return [
+        None if gradient is None or not b.needs[i] else b.write.sum_to(gradient, b.x(i), b.y)
+        for i, gradient in enumerate(gradients)
+    ]

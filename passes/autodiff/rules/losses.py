@@ -1,0 +1,75 @@
+"""Gradients of ONNX's own losses.
+
+Source: SoftmaxCrossEntropyLoss and NegativeLogLikelihoodLoss of ONNX.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsmith.passes.autodiff.backward import Backward, Gradients, NotDifferentiableError
+from onnxsmith.passes.autodiff.writer import BOOL, INT64
+
+
+def cross_entropy(b: Backward) -> Gradients:
+    """``dx = (softmax(x) - onehot(label)) w / n``: ``w`` the label's weight, ``n`` their sum."""
+    w, scores = b.write, b.x(0)
+    if b.grads[0] is None or (len(b.grads) > 1 and b.grads[1] is not None):
+        raise NotDifferentiableError("its log probabilities can not be differentiated, use LogSoftmax")
+    if len(b.node.outputs) < 2:
+        b.node.resize_outputs(2)
+    logarithms = b.node.outputs[1]
+    if not logarithms.name:
+        logarithms.name, logarithms.type = w.name("log_prob"), scores.type
+        logarithms.shape = scores.shape
+    choice, share = _picked(b)
+    difference = w.op("Sub", w.op("Exp", logarithms), choice)
+    return [w.op("Mul", difference, share)]
+
+
+def likelihood(b: Backward) -> Gradients:
+    """``dx = -onehot(label) w / n``."""
+    choice, share = _picked(b)
+    return [b.write.op("Neg", b.write.op("Mul", choice, share))]
+
+
+def _picked(b: Backward) -> tuple[ir.Value, ir.Value]:
+    """Return the one-hot labels, and the gradient of each label's loss, classes along axis 1."""
+    w, scores, labels = b.write, b.x(0), b.x(1)
+    labels = w.cast(labels, INT64)
+    ignored = b.node.attributes.get_int("ignore_index")
+    counts: ir.Value | None = None
+    if ignored is not None:
+        counts = w.op("Not", w.op("Equal", labels, w.integer(ignored), dtype=BOOL))
+        labels = w.op("Where", counts, labels, w.integer(0), dtype=INT64)
+    depth = w.op("Squeeze", w.size_of(scores, 1), w.ints([0]))
+    assert scores.dtype is not None  # differentiated values have types
+    on_off = w.constant(np.array([0, 1], scores.dtype.numpy()))
+    choice = w.op("OneHot", labels, depth, on_off, attributes={"axis": 1}, dtype=scores.dtype)
+    weights = b.optional(2)
+    each: ir.Value | None = None
+    if weights is not None:
+        each = w.op("Gather", weights, labels)
+    if counts is not None:
+        there = w.cast(counts, scores.dtype)
+        each = there if each is None else w.op("Mul", each, there)
+    return choice, _share(b, labels, each)
+
+
+def _share(b: Backward, labels: ir.Value, each: ir.Value | None) -> ir.Value:
+    w = b.write
+    reduction = b.string("reduction", "mean")
+    grad = b.grad
+    if reduction == "none":
+        share = grad if each is None else w.op("Mul", grad, each)
+        return w.op("Unsqueeze", share, w.ints([1]))
+    if reduction == "mean":
+        if each is None:
+            count = w.cast(w.op("Size", labels, dtype=INT64), grad.dtype)
+            return w.op("Div", grad, count)
+        total = w.op("ReduceSum", each, attributes={"keepdims": 0})
+        grad = w.op("Div", grad, total)
+    if each is None:
+        return grad
+    return w.op("Mul", grad, w.op("Unsqueeze", each, w.ints([1])))

@@ -1,0 +1,148 @@
+"""Gradients of operators that move elements and change none.
+
+Source: the operators' definitions in ONNX.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnxsmith.passes.autodiff.backward import Backward, Gradients, NotDifferentiableError
+from onnxsmith.passes.autodiff.writer import INT64, rank_of
+from onnxsmith.passes.match import ints_of
+
+
+def identity(b: Backward) -> Gradients:
+    """The gradient as it is."""
+    return [b.grad]
+
+
+def cast(b: Backward) -> Gradients:
+    """The gradient in the element type of the input."""
+    return [b.write.cast(b.grad, b.x().dtype)]
+
+
+def reshape(b: Backward) -> Gradients:
+    """The gradient in the shape of the input."""
+    return [b.write.reshape_like(b.grad, b.x())]
+
+
+def expand(b: Backward) -> Gradients:
+    """The gradient summed over the dimensions that grew."""
+    return [b.write.sum_to(b.grad, b.x(), b.y)]
+
+
+def transpose(b: Backward) -> Gradients:
+    """The gradient with its dimensions back in place."""
+    order = b.ints("perm") or list(reversed(range(rank_of(b.x()))))
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return [b.write.op("Transpose", b.grad, attributes={"perm": back})]
+
+
+def concat(b: Backward) -> Gradients:
+    """The parts of the gradient."""
+    w, axis = b.write, b.axis(0, of=b.y)
+    if len(b.node.inputs) == 1:
+        return [b.grad]
+    sizes = [w.size_of(b.x(i), axis) for i in range(len(b.node.inputs))]
+    known = [ints_of(size) for size in sizes]
+    if all(size is not None for size in known):
+        whole = w.ints([size[0] for size in known if size is not None])
+    else:
+        whole = w.op("Concat", *sizes, attributes={"axis": 0}, dtype=INT64)
+    return w.ops(
+        "Split",
+        b.grad,
+        whole,
+        outputs=len(sizes),
+        attributes={"axis": axis},
+    )
+
+
+def split(b: Backward) -> Gradients:
+    """The parts' gradients beside each other; zeros for a part that nothing depends on."""
+    w = b.write
+    parts = [
+        w.zeros_like(output) if grad is None else grad
+        for grad, output in zip(b.grads, b.node.outputs, strict=True)
+    ]
+    return [w.op("Concat", *parts, attributes={"axis": b.axis(0)})]
+
+
+def slices(b: Backward) -> Gradients:
+    """The gradient in a field of zeros.
+
+    Steps of one are a Pad; others are scattered to the places that the same slice of a range of
+    places has.
+    """
+    w, x = b.write, b.x()
+    rank = rank_of(x)
+    given = ints_of(b.optional(3)) if b.optional(3) is not None else None
+    count = rank if b.optional(1) is None else _length(b.x(1))
+    axes = list(range(count)) if b.optional(3) is None else given
+    steps = [1] * count if b.optional(4) is None else ints_of(b.optional(4))
+    if axes is None:
+        raise NotDifferentiableError("its axes are computed")
+    if steps is None or any(step != 1 for step in steps):
+        return [_scattered(b, [axis % rank for axis in axes])]
+    grad = b.grad
+    for place, axis in enumerate(axes):
+        grad = _widened(b, grad, axis % rank, place)
+    return [grad]
+
+
+def _length(vector: ir.Value) -> int:
+    if vector.shape is None or not isinstance(vector.shape[0], int):
+        raise NotDifferentiableError("the number of its axes is not known")
+    return int(vector.shape[0])
+
+
+def _widened(b: Backward, grad: ir.Value, axis: int, place: int) -> ir.Value:
+    """Pad one dimension with zeros to what it was before the slice."""
+    w, x = b.write, b.x()
+    size = x.shape[axis] if x.shape is not None else None
+    start, after = ints_of(b.x(1)), b.y.shape
+    if isinstance(size, int) and start is not None and after is not None:
+        length = after[axis]
+        first = start[place]
+        first = max(first + size, 0) if first < 0 else min(first, size)
+        if isinstance(length, int):
+            pads = [first, size - first - length]
+            return grad if pads == [0, 0] else w.op("Pad", grad, w.ints(pads), None, w.ints([axis]))
+    whole = w.size_of(x, axis)
+    begin = w.op("Gather", b.x(1), w.ints([place]), attributes={"axis": 0})
+    begin = w.cast(begin, INT64)
+    negative = w.op("Less", begin, w.ints([0]), dtype=ir.DataType.BOOL)
+    begin = w.op("Where", negative, w.op("Add", begin, whole), begin, dtype=INT64)
+    begin = w.op("Min", w.op("Max", begin, w.ints([0])), whole)
+    bounds = {"start": axis, "end": axis + 1}
+    length_now = w.op("Shape", grad, attributes=bounds, dtype=INT64)
+    end = w.op("Sub", w.op("Sub", whole, begin), length_now)
+    amounts = w.op("Concat", begin, end, attributes={"axis": 0})
+    return w.op("Pad", grad, amounts, None, w.ints([axis]))
+
+
+def _scattered(b: Backward, axes: list[int]) -> ir.Value:
+    """Put the gradient where the slice took its elements from, one dimension after the other."""
+    w, x, grad = b.write, b.x(), b.grad
+    for place, axis in reversed(list(enumerate(axes))):
+        whole = w.op("Squeeze", w.size_of(x, axis), w.ints([0]))
+        places = w.op("Range", w.integer(0), whole, w.integer(1), dtype=INT64)
+        pick = w.ints([place])
+        bounds = [
+            None if b.optional(i) is None else w.cast(w.op("Gather", b.optional(i), pick), INT64)
+            for i in (1, 2, 4)
+        ]
+        taken = w.op("Slice", places, bounds[0], bounds[1], w.ints([0]), bounds[2])
+        lead = [1 if i != axis else -1 for i in range(rank_of(x))]
+        index = w.op("Reshape", taken, w.ints(lead))
+        index = w.op("Expand", index, w.op("Shape", grad, dtype=INT64))
+        shape = w.op("Shape", grad, dtype=INT64)
+        sizes = [
+            w.op("Slice", shape, w.ints([0]), w.ints([axis]), w.ints([0])),
+            w.size_of(x, axis),
+            w.op("Slice", shape, w.ints([axis + 1]), w.ints([rank_of(x)]), w.ints([0])),
+        ]
+        field = w.fill(w.op("Concat", *sizes, attributes={"axis": 0}), grad, 0)
+        grad = w.op("ScatterElements", field, index, grad, attributes={"axis": axis})
+    return grad
