@@ -49,9 +49,7 @@ def gather(b: Backward) -> Gradients:
     return [add_at(b, w.zeros_like(x), index, grad, axis)]
 
 
-def add_at(
-    b: Backward, field: ir.Value, index: ir.Value, values: ir.Value, axis: int
-) -> ir.Value:
+def add_at(b: Backward, field: ir.Value, index: ir.Value, values: ir.Value, axis: int) -> ir.Value:
     """Return ``field`` with the values added where the indices along an axis say."""
     attributes = {"axis": axis, "reduction": "add"}
     return b.write.op("ScatterElements", field, index, values, attributes=attributes)

@@ -16,7 +16,7 @@ def cross_entropy(b: Backward) -> Gradients:
     """``dx = (softmax(x) - onehot(label)) w / n``: ``w`` the label's weight, ``n`` their sum."""
     w, scores = b.write, b.x(0)
     if b.grads[0] is None or (len(b.grads) > 1 and b.grads[1] is not None):
-        raise NotDifferentiableError("its log probabilities can not be differentiated, use LogSoftmax")
+        raise NotDifferentiableError("its log probabilities are read; use LogSoftmax")
     if len(b.node.outputs) < 2:
         b.node.resize_outputs(2)
     logarithms = b.node.outputs[1]

@@ -18,7 +18,7 @@ def total(b: Backward) -> Gradients:
 
 
 def mean(b: Backward) -> Gradients:
-    """``d mean(x) = sum(dx) / n``."""
+    """``sum(dx) / n``: the gradient in equal shares."""
     w, x = b.write, b.x()
     grad = kept(b, b.grad)
     if grad is b.grad and axes_of(b) == []:

@@ -75,7 +75,7 @@ def slices(b: Backward) -> Gradients:
     Steps of one are a Pad; others are scattered to the places that the same slice of a range of
     places has.
     """
-    w, x = b.write, b.x()
+    x = b.x()
     rank = rank_of(x)
     given = ints_of(b.optional(3)) if b.optional(3) is not None else None
     count = rank if b.optional(1) is None else _length(b.x(1))

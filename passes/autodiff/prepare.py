@@ -1,0 +1,58 @@
+"""Bring a model into the form that the gradient rules are written for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from onnxsmith.errors import SmithError
+from onnxsmith.passes.base import PassContext
+from onnxsmith.passes.match import STANDARD
+from onnxsmith.passes.pipeline import PassPipeline
+
+OLDEST = 18
+"""The rules read attributes and inputs as this version of the operators has them."""
+
+_PASSES = (
+    "infer-shapes,fold-shapes,fold-constants,fold-ifs,remove-no-ops,remove-unused-nodes,"
+    "infer-shapes"
+)
+
+
+def prepare(model: ir.Model, variables: Iterable[str]) -> None:
+    """Inline functions, fold shape arithmetic, infer shapes; variables become graph inputs.
+
+    Args:
+        model: It is edited.
+        variables: Initializers that are to be differentiated by or trained. As inputs, no pass and
+            no session folds them into anything.
+
+    Raises:
+        SmithError: The model cannot be written in opset 18.
+    """
+    make_inputs(model, variables)
+    if model.functions:
+        InlinePass()(model)
+        model.functions.clear()
+    current = max((model.opset_imports.get(domain, 0) for domain in STANDARD), default=0)
+    if not current:
+        model.opset_imports[""] = OLDEST
+    steps = f"convert-opset:opset={OLDEST},{_PASSES}" if 0 < current < OLDEST else _PASSES
+    for step in PassPipeline.parse(steps).passes:
+        result = step.apply(model, PassContext())
+        if result.model is not model:
+            raise SmithError(f"{step.name} makes a new model", "report it")
+
+
+def make_inputs(model: ir.Model, names: Iterable[str]) -> None:
+    """Turn initializers into graph inputs."""
+    graph = model.graph
+    for name in names:
+        value = graph.initializers.pop(name, None)
+        if value is None:
+            continue
+        value.const_value = None
+        if value not in graph.inputs:
+            graph.inputs.append(value)

@@ -1,0 +1,123 @@
+"""Compare gradients with central differences of ONNX's reference evaluator in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.passes.autodiff.gradients import gradients
+from onnxsmith.runtime.session import Session
+
+Array = np.ndarray[Any, Any]
+
+
+class Erf(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator's own computes in float32."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.vectorize(math.erf, otypes=[x.dtype])(x),)
+
+
+class Gelu(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator's own is a function whose Erf is its own."""
+
+    def _run(self, x: Array, approximate: str = "none") -> tuple[Array]:
+        if approximate == "tanh":
+            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+            return (0.5 * x * (1 + np.tanh(inner)),)
+        return (0.5 * x * (1 + Erf._run(self, x / math.sqrt(2))[0]),)
+
+
+_STEP = 1e-5
+_RTOL = 1e-5
+
+
+def model_of(text: str, opset: int = 21) -> onnx.ModelProto:
+    """Return a model from the text of its graph."""
+    head = f'<ir_version: 10, opset_import: ["" : {opset}]>\n'
+    return onnx.parser.parse_model(head + text)
+
+
+def differences(proto: onnx.ModelProto, feeds: Mapping[str, Array], of: str, name: str) -> Array:
+    """Return the gradient of the sum of an output by central differences in float64."""
+    wide = _in_double(proto)
+    evaluator = ReferenceEvaluator(wide, new_ops=[Erf, Gelu])
+    place = [output.name for output in wide.graph.output].index(of)
+    exact = {
+        key: array.astype(np.float64) if array.dtype == np.float32 else array
+        for key, array in feeds.items()
+    }
+    result = np.zeros(feeds[name].shape)
+    for index in np.ndindex(result.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = exact[name].copy()
+            moved[index] += sign * _STEP
+            outputs = evaluator.run(None, {**exact, name: moved})
+            ends.append(np.asarray(outputs[place], np.float64).sum())
+        result[index] = (ends[0] - ends[1]) / (2 * _STEP)
+    return result
+
+
+def check_gradients(
+    proto: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    wrt: Sequence[str],
+    of: str | None = None,
+    rtol: float = _RTOL,
+) -> Artifact:
+    """Assert that the gradients are right with one thread and with four, and return the model."""
+    of = of or proto.graph.output[0].name
+    made = gradients(Artifact.from_proto(proto), of, list(wrt))
+    onnx.checker.check_model(made.to_proto(), full_check=True)
+    expected = {name: differences(proto, feeds, of, name) for name in wrt}
+    for threads in (1, 4):
+        with Session(made, threads=threads) as session:
+            results = session.run(feeds)
+        for name in wrt:
+            close(results[f"{name}_gradient"], expected[name], rtol, name)
+    return made
+
+
+def close(found: Array, expected: Array, rtol: float, name: str) -> None:
+    """Assert that a gradient is right to a share of its largest element."""
+    assert found.shape == expected.shape, name
+    scale = max(float(np.abs(expected).max(initial=0.0)), 1e-3)
+    worst = float(np.abs(found - expected).max(initial=0.0)) / scale
+    assert worst <= rtol, f"{name}: {worst:.2e}\n{found}\n{expected}"
+
+
+def _in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with float64 in the place of float32."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(proto)
+    _widen(wide.graph)
+    return wide
+
+
+def _widen(graph: onnx.GraphProto) -> None:
+    single, double = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == single:
+            value.type.tensor_type.elem_type = double
+    for tensor in graph.initializer:
+        if tensor.data_type == single:
+            array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type in ("Cast",) and attribute.name == "to" and attribute.i == single:
+                attribute.i = double
+            if attribute.t.data_type == single:
+                array = onnx.numpy_helper.to_array(attribute.t).astype(np.float64)
+                attribute.t.CopyFrom(onnx.numpy_helper.from_array(array))
+            if attribute.HasField("g"):
+                _widen(attribute.g)
