@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,22 +47,22 @@ class Backward:
         """The first output."""
         return self.node.outputs[0]
 
-    def x(self, index: int = 0) -> ir.Value:
+    def x(self, index: builtins.int = 0) -> ir.Value:
         """Return an input that has to be there."""
         value = self.node.inputs[index]
         if value is None:
             raise NotDifferentiableError(f"its input {index} is missing")
         return value
 
-    def optional(self, index: int) -> ir.Value | None:
+    def optional(self, index: builtins.int) -> ir.Value | None:
         """Return an input that may be left out."""
         return self.node.inputs[index] if index < len(self.node.inputs) else None
 
-    def int(self, name: str, default: int) -> int:
+    def int(self, name: str, default: builtins.int) -> builtins.int:
         """Return an attribute."""
         return self.node.attributes.get_int(name, default)
 
-    def float(self, name: str, default: float) -> float:
+    def float(self, name: str, default: builtins.float) -> builtins.float:
         """Return an attribute."""
         return self.node.attributes.get_float(name, default)
 
@@ -69,12 +70,14 @@ class Backward:
         """Return an attribute."""
         return self.node.attributes.get_string(name, default)
 
-    def ints(self, name: str) -> list[int] | None:
+    def ints(self, name: str) -> list[builtins.int] | None:
         """Return an attribute, None where it is left out."""
         value = self.node.attributes.get_ints(name)
         return None if value is None else list(value)
 
-    def axis(self, default: int, name: str = "axis", of: ir.Value | None = None) -> int:
+    def axis(
+        self, default: builtins.int, name: str = "axis", of: ir.Value | None = None
+    ) -> builtins.int:
         """Return an axis as a place from the front."""
         return self.int(name, default) % rank_of(self.x() if of is None else of)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -44,7 +45,7 @@ def expand(model: ir.Model, nodes: Iterable[ir.Node]) -> list[ir.Node]:
 
 def _function(node: ir.Node, version: int) -> ir.Function | None:
     try:
-        schema = onnx.defs.get_schema(node.op_type, version)
+        schema: Any = onnx.defs.get_schema(node.op_type, version)  # its stubs lack functions
     except onnx.defs.SchemaError:
         return None
     for name, attribute in schema.attributes.items():
