@@ -1,0 +1,1 @@
+"""Training and fine-tuning on the plain runtime: losses, optimizers, steps and the loop."""

@@ -1,0 +1,1 @@
+"""Losses, one a file, written into the graph in ordinary operators."""
