@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from onnxsmith.errors import UsageError
@@ -82,33 +82,38 @@ def value_text(value: object) -> str:
 
 
 def _parse(owner: str, option: str, text: str, kind: Any) -> Any:
-    if kind is bool:
-        if text.lower() in ("true", "1", "yes", "on"):
-            return True
-        if text.lower() in ("false", "0", "no", "off"):
-            return False
-    elif kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass  # falls through to the one error message below
-    elif kind is str:
-        return text
-    elif kind == tuple[str, ...]:
-        return tuple(part for part in text.split("+") if part)
-    elif kind == tuple[float, ...]:
-        try:
-            return tuple(float(part) for part in text.split("+") if part)
-        except ValueError:
-            pass  # likewise
-    elif get_origin(kind) is Literal:
+    if get_origin(kind) is Literal:
         if text in get_args(kind):
             return text
         raise UsageError(
             f"{owner}: {option}={text!r} is not one of {', '.join(get_args(kind))}",
             f"write {option}={get_args(kind)[0]}",
         )
-    name = getattr(kind, "__name__", str(kind))
-    if kind == tuple[float, ...]:
-        name = "numbers joined by +"
-    raise UsageError(f"{owner}: {option}={text!r} is not a value of type {name}", "change it")
+    name, read = _READERS[kind]
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{owner}: {option}={text!r} is not {name}", f"change the value of {option}"
+        ) from error
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+_READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    bool: ("true or false", _truth),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    str: ("a text", str),
+    tuple[str, ...]: ("words joined by +", lambda text: tuple(filter(None, text.split("+")))),
+    tuple[float, ...]: (
+        "numbers joined by +",
+        lambda text: tuple(float(part) for part in text.split("+") if part),
+    ),
+}

@@ -1,0 +1,1 @@
+"""Optimizers, one family a file, written as graphs of ordinary operators."""

@@ -1,0 +1,110 @@
+"""What an optimizer is: operators that make new parameters of old ones and their gradient."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from onnxsmith.errors import UsageError
+from onnxsmith.passes.autodiff.writer import Writer
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When and how much to learn.
+
+    Attributes:
+        rate: The learning rate, a float32 scalar.
+        step: The number of this update, from 1, a float32 scalar.
+    """
+
+    rate: ir.Value
+    step: ir.Value
+
+
+@dataclass(frozen=True)
+class Update:
+    """What comes of one update.
+
+    Attributes:
+        parameter: The new parameter.
+        states: The new content of each state.
+    """
+
+    parameter: ir.Value
+    states: dict[str, ir.Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Optimizer(abc.ABC):
+    """Writes its update; its dataclass fields are its options.
+
+    An update may be made in place: whatever reads an old state must lead to its new content, so
+    that it runs before the content is written. A test checks that of every optimizer.
+
+    Class attributes:
+        states: What is remembered for each parameter, in its shape, zero at first.
+        elementwise: Whether each element is updated without regard to the others, so that all
+            parameters can be updated as one vector.
+        rate: The learning rate where none is given.
+
+    Attributes:
+        decay: Weight decay; what it means is said by each optimizer.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ()
+    elementwise: ClassVar[bool] = True
+    rate: ClassVar[float] = 1e-3
+
+    decay: float = 0.0
+
+    @abc.abstractmethod
+    def update(
+        self,
+        w: Writer,
+        parameter: ir.Value,
+        gradient: ir.Value,
+        states: dict[str, ir.Value],
+        moment: Moment,
+    ) -> Update:
+        """Write the update of one parameter.
+
+        Args:
+            w: Where to write.
+            parameter: The parameter, of any shape.
+            gradient: Its gradient.
+            states: What was remembered, by name.
+            moment: The learning rate and the number of the update.
+        """
+
+    def with_penalty(self, w: Writer, parameter: ir.Value, gradient: ir.Value) -> ir.Value:
+        """Return the gradient of the loss with ``decay / 2 |p|^2`` added to it."""
+        if not self.decay:
+            return gradient
+        return w.op("Add", gradient, w.op("Mul", parameter, w.number(self.decay, parameter)))
+
+    def shrunk(self, w: Writer, parameter: ir.Value, moment: Moment) -> ir.Value:
+        """Return ``p (1 - rate decay)``: weight decay apart from the gradient."""
+        if not self.decay:
+            return parameter
+        keep = w.op("Mul", moment.rate, w.number(self.decay, moment.rate))
+        return w.op("Mul", parameter, w.op("Sub", w.number(1, keep), keep))
+
+
+def blend(w: Writer, old: ir.Value, new: ir.Value, keep: float) -> ir.Value:
+    """Return ``keep old + (1 - keep) new``."""
+    kept = w.op("Mul", old, w.number(keep, old))
+    return w.op("Add", kept, w.op("Mul", new, w.number(1 - keep, new)))
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a share of the old that is not in [0, 1).
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not 0 <= value < 1:
+        raise UsageError(f"{name}={value} is not in [0, 1)", f"write {name}=0.9")
