@@ -19,7 +19,7 @@ from onnxsmith.pipeline.training.optimizers.base import (
 
 @dataclass(frozen=True)
 class RmsProp(Optimizer):
-    """``s = a s + (1 - a) g^2``, ``p - rate g / (sqrt(s) + e)``; ``decay`` adds ``decay p`` to ``g``.
+    """``s = a s + (1 - a) g^2``, ``p - rate g / (sqrt(s) + e)``; ``decay`` as in ``adagrad``.
 
     Attributes:
         alpha: ``a``.

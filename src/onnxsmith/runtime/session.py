@@ -19,6 +19,7 @@ import onnxruntime as ort
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.numerics import numpy_dtype
+from onnxsmith.runtime.memory import View
 from onnxsmith.runtime.providers import missing_provider, provider_name, resolve_providers
 from onnxsmith.runtime.settings import LEVEL_KEY, LEVELS, travelling_settings
 from onnxsmith.runtime.values import needs_raw, run_raw
@@ -203,6 +204,16 @@ class Binding:
             self._bind_outputs()
         self._arrays[name] = plain
         self._binding.bind_cpu_input(name, plain)
+
+    def set_view(self, name: str, view: View, *, output: bool = False) -> None:
+        """Bind a stretch of memory to an input or an output: it is read or written in place.
+
+        An output that is bound over an input is right only where everything that reads the input
+        runs before the output is written.
+        """
+        bind = self._binding.bind_output if output else self._binding.bind_input
+        memory = view.memory
+        bind(name, memory.device, 0, memory.dtype.type, list(view.shape), view.pointer)
 
     def _bind_outputs(self) -> None:
         """Bind outputs without memory; the next run allocates it in the shapes it finds."""
