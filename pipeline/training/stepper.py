@@ -1,0 +1,267 @@
+"""Run training steps: gradients, then an update in place, on memory that both share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsmith.errors import SmithError
+from onnxsmith.pipeline.training.graphs import GradientGraph, norm_graph, sum_graph, update_graph
+from onnxsmith.pipeline.training.layout import Layout
+from onnxsmith.pipeline.training.optimizers.base import Optimizer
+from onnxsmith.runtime.memory import Array, Memory
+from onnxsmith.runtime.session import Binding, Session
+from onnxsmith.target import TARGETS, Target
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How steps are made.
+
+    Attributes:
+        optimizer: What makes new parameters.
+        clip: The greatest length of the gradient of all parameters; longer ones are cut.
+        average: Keep a moving average of the parameters: how much of it stays in each update.
+        keep_zeros: Parameters that are zero at first stay zero, as pruned ones have to.
+        target: Where the sessions run.
+        threads: Threads of the sessions.
+    """
+
+    optimizer: Optimizer
+    clip: float | None = None
+    average: float | None = None
+    keep_zeros: bool = False
+    target: Target = TARGETS["cpu"]
+    threads: int | None = None
+
+
+class Stepper:
+    """A model in training; a context manager.
+
+    Parameters, gradients and optimizer states are one vector each, of the same layout, on the
+    session's device. The gradient's session reads parameters and writes gradients where they lie,
+    and the update's session writes parameters and states over the old ones: a copy of nothing.
+    The two are apart because a single graph may write a parameter before all has read it.
+
+    Args:
+        graph: The gradients.
+        parameters: The content of what is trained, all of one element type.
+        remembered: The content of what the model remembers, such as running means.
+        options: How steps are made.
+    """
+
+    def __init__(
+        self,
+        graph: GradientGraph,
+        parameters: Mapping[str, Array],
+        remembered: Mapping[str, Array],
+        options: StepOptions,
+    ) -> None:
+        if len({array.dtype for array in parameters.values()}) != 1:
+            raise SmithError(
+                "the parameters are of several element types",
+                "freeze those of all types but one, or convert the model first",
+            )
+        self.graph, self.options = graph, options
+        self.layout = Layout.of(parameters)
+        self.updates = 0
+        device = "cuda" if "CUDA" in options.target.providers[0] else "cpu"
+        size, dtype = self.layout.size, self.layout.dtype
+        words = ["parameter", "gradient", *options.optimizer.states]
+        words += ["average"] if options.average is not None else []
+        words += ["mask"] if options.keep_zeros else []
+        self.vectors = {word: Memory(size, dtype, device) for word in words}
+        self.vectors["parameter"].write(self.layout.pack(parameters))
+        if options.average is not None:
+            self.vectors["average"].write(self.layout.pack(parameters))
+        if options.keep_zeros:
+            kept = {name: (array != 0).astype(dtype) for name, array in parameters.items()}
+            self.vectors["mask"].write(self.layout.pack(kept))
+        self.remembered = {name: _held(array, device) for name, array in remembered.items()}
+        self._scalars = {
+            word: Memory(1, np.dtype(np.float32)) for word in ("rate", "step", "scale", "norm")
+        }
+        self._loss = Memory(1, dtype)
+        self._sum: Memory | None = None
+        self._gradient = Session(graph.artifact, options.target, threads=options.threads)
+        self._binding = self._bind_gradient()
+        self._updates = self._bind_updates()
+        self._norm = self._bind_norm() if options.clip is not None else None
+
+    def __enter__(self) -> Stepper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._gradient.close()
+        for session, _binding in self._updates:
+            session.close()
+
+    def gradient(self, inputs: Mapping[str, Array], labels: Array) -> float:
+        """Compute the gradients of a batch, where they lie, and return its loss."""
+        for name, array in inputs.items():
+            self._binding.set_input(name, array)
+        self._binding.set_input(self.graph.labels, labels)
+        self._binding.run()
+        return float(self._loss.read()[0])
+
+    def accumulate(self) -> None:
+        """Add the gradients to those of earlier batches, which :meth:`update` will use."""
+        if self._sum is None:
+            gradient = self.vectors["gradient"]
+            self._sum = Memory(gradient.size, gradient.dtype, gradient.device)
+            session = self._session(sum_graph(_ir_dtype(self.layout.dtype)))
+            binding = session.bind()
+            binding.set_view("total", self._sum.whole())
+            binding.set_view("part", gradient.whole())
+            binding.set_view("new_total", self._sum.whole(), output=True)
+            self._adder = (session, binding)
+        self._adder[1].run()
+
+    def update(self, rate: float, batches: int = 1) -> None:
+        """Make one update from the gradients.
+
+        Args:
+            rate: The learning rate.
+            batches: How many batches were accumulated; their mean counts.
+        """
+        gradient = self.vectors["gradient"]
+        if self._sum is not None and batches > 1:
+            gradient.write(self._sum.read())
+            self._sum.write(np.zeros(self._sum.size, self._sum.dtype))
+        scale = 1.0 / batches
+        if self._norm is not None and self.options.clip is not None:
+            self._norm[1].run()
+            length = float(self._scalars["norm"].read()[0]) * scale
+            if length > self.options.clip:
+                scale *= self.options.clip / length
+        self.updates += 1
+        for word, value in (("rate", rate), ("step", self.updates), ("scale", scale)):
+            self._scalars[word].write(np.array([value], np.float32))
+        for _session, binding in self._updates:
+            binding.run()
+
+    def weights(self, *, averaged: bool = False) -> dict[str, Array]:
+        """Return copies of the parameters, or of their moving average, and what is remembered."""
+        vector = self.vectors["average" if averaged else "parameter"].read()
+        kept = {
+            name: memory.read().reshape(shape) for name, (memory, shape) in self.remembered.items()
+        }
+        return {**self.layout.unpack(vector), **kept}
+
+    def state(self) -> dict[str, Array]:
+        """Return copies of all that the next step depends on."""
+        result = {
+            f"vector:{word}": memory.read()
+            for word, memory in self.vectors.items()
+            if word != "gradient"
+        }
+        for name, (memory, _shape) in self.remembered.items():
+            result[f"remembered:{name}"] = memory.read()
+        result["updates"] = np.array(self.updates, np.int64)
+        return result
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Put back what :meth:`state` returned.
+
+        Raises:
+            SmithError: The state is that of another model or optimizer.
+        """
+        expected = self.state()
+        for name, array in expected.items():
+            if name not in state or state[name].shape != array.shape:
+                raise SmithError(
+                    f"the checkpoint does not fit: {name!r} is missing or of another size",
+                    "resume with the model, optimizer and options it was made with",
+                )
+        for word, memory in self.vectors.items():
+            if word != "gradient":
+                memory.write(state[f"vector:{word}"])
+        for name, (memory, _shape) in self.remembered.items():
+            memory.write(state[f"remembered:{name}"])
+        self.updates = int(state["updates"])
+
+    def _session(self, artifact: Any) -> Session:
+        return Session(artifact, self.options.target, threads=self.options.threads)
+
+    def _bind_gradient(self) -> Binding:
+        binding = self._gradient.bind()
+        spec = self.graph.artifact.spec
+        inputs = {value.name for value in spec.inputs}
+        for name in self.layout.shapes:
+            if name in inputs:
+                view = self.layout.view(self.vectors["parameter"], name)
+                binding.set_view(name, view)
+        for name, output in self.graph.gradients.items():
+            view = self.layout.view(self.vectors["gradient"], name)
+            binding.set_view(output, view, output=True)
+        for name, (memory, shape) in self.remembered.items():
+            view = memory.view(0, shape)
+            if name in inputs:
+                binding.set_view(name, view)
+            binding.set_view(self.graph.remembered[name], view, output=True)
+        binding.set_view(self.graph.loss, self._loss.view(0, ()), output=True)
+        return binding
+
+    def _bind_updates(self) -> list[tuple[Session, Binding]]:
+        """One update for all parameters as a vector, or one for each where the optimizer asks."""
+        dtype = _ir_dtype(self.layout.dtype)
+        options = self.options
+        if options.optimizer.elementwise:
+            shape: tuple[int | str, ...] = ("size",)
+            session = self._session(
+                update_graph(
+                    options.optimizer,
+                    dtype,
+                    shape,
+                    average=options.average,
+                    masked=options.keep_zeros,
+                )
+            )
+            views = {word: memory.whole() for word, memory in self.vectors.items()}
+            return [(session, self._bind_update(session, views))]
+        result = []
+        for name, sizes in self.layout.shapes.items():
+            session = self._session(
+                update_graph(
+                    options.optimizer,
+                    dtype,
+                    sizes,
+                    average=options.average,
+                    masked=options.keep_zeros,
+                )
+            )
+            views = {word: self.layout.view(memory, name) for word, memory in self.vectors.items()}
+            result.append((session, self._bind_update(session, views)))
+        return result
+
+    def _bind_update(self, session: Session, views: Mapping[str, Any]) -> Binding:
+        binding = session.bind()
+        for value in session.spec.inputs:
+            if value.name in self._scalars:
+                binding.set_view(value.name, self._scalars[value.name].view(0, ()))
+            else:
+                binding.set_view(value.name, views[value.name])
+        for value in session.spec.outputs:
+            binding.set_view(value.name, views[value.name.removeprefix("new_")], output=True)
+        return binding
+
+    def _bind_norm(self) -> tuple[Session, Binding]:
+        session = self._session(norm_graph(_ir_dtype(self.layout.dtype)))
+        binding = session.bind()
+        binding.set_view("vector", self.vectors["gradient"].whole())
+        binding.set_view("norm", self._scalars["norm"].view(0, ()), output=True)
+        return session, binding
+
+
+def _held(array: Array, device: str) -> tuple[Memory, tuple[int, ...]]:
+    memory = Memory(array.size, array.dtype, device)
+    memory.write(array.ravel())
+    return memory, array.shape
+
+
+def _ir_dtype(dtype: np.dtype[Any]) -> ir.DataType:
+    return ir.DataType.from_numpy(dtype)
