@@ -45,7 +45,8 @@ def gradients(
         name: graph.initializers[name].const_value for name in wrt if name in graph.initializers
     }
     inputs = {v.name for v in graph.inputs}
-    prepare(work, weights)
+    work = prepare(work, weights)
+    graph = work.graph
     result = next(v for v in graph.outputs if v.name == of)
     by_name = {v.name: v for v in graph.inputs}
     values = [by_name[name] for name in wrt]

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.match import STANDARD
 from onnxsmith.passes.pipeline import PassPipeline
@@ -21,17 +20,21 @@ _PASSES = (
 )
 
 
-def prepare(model: ir.Model, variables: Iterable[str]) -> None:
+def prepare(model: ir.Model, variables: Iterable[str]) -> ir.Model:
     """Inline functions, fold shape arithmetic, infer shapes; variables become graph inputs.
 
     Args:
-        model: It is edited.
+        model: It is edited, unless it is below opset 18.
         variables: Initializers that are to be differentiated by or trained. As inputs, no pass and
             no session folds them into anything.
+
+    Returns:
+        The model, a new one where it was below opset 18.
 
     Raises:
         SmithError: The model cannot be written in opset 18.
     """
+    variables = list(variables)
     make_inputs(model, variables)
     if model.functions:
         InlinePass()(model)
@@ -41,9 +44,8 @@ def prepare(model: ir.Model, variables: Iterable[str]) -> None:
         model.opset_imports[""] = OLDEST
     steps = f"convert-opset:opset={OLDEST},{_PASSES}" if 0 < current < OLDEST else _PASSES
     for step in PassPipeline.parse(steps).passes:
-        result = step.apply(model, PassContext())
-        if result.model is not model:
-            raise SmithError(f"{step.name} makes a new model", "report it")
+        model = step.apply(model, PassContext()).model
+    return model
 
 
 def make_inputs(model: ir.Model, names: Iterable[str]) -> None:

@@ -71,7 +71,9 @@ def gradient_graph(
     kept = remembered or {}
     names = {name: value.name or "" for name, value in kept.items()}
     found = _output(work.graph, output)
-    prepare(work, [*parameters, *kept])
+    work.graph.outputs.extend(v for v in kept.values() if not v.is_graph_output())
+    work = prepare(work, [*parameters, *kept])
+    found = _output(work.graph, found.name)
     w = writer_for(work)
     read = loss.scores_of(found)
     target = loss.target(read)

@@ -108,6 +108,12 @@ class Stepper:
         self._binding.run()
         return float(self._loss.read()[0])
 
+    def renew(self) -> None:
+        """Make the gradient's session anew, with the seeds that its graph has now."""
+        self._gradient.close()
+        self._gradient = self._session(self.graph.artifact)
+        self._binding = self._bind_gradient()
+
     def accumulate(self) -> None:
         """Add the gradients to those of earlier batches, which :meth:`update` will use."""
         if self._sum is None:

@@ -1,0 +1,442 @@
+"""Train or fine-tune a model."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsmith.artifact import Artifact, Step
+from onnxsmith.errors import RefusedError, SmithError, UsageError
+from onnxsmith.passes.autodiff.training_form import (
+    inference_form,
+    seed_random,
+    train_batch_norm,
+    train_dropout,
+)
+from onnxsmith.pipeline.data import open_data, refuse_shared
+from onnxsmith.pipeline.data.base import Batch, DataSource
+from onnxsmith.pipeline.evaluation import evaluate
+from onnxsmith.pipeline.training.batches import Augment, Shuffled
+from onnxsmith.pipeline.training.checkpoint import Checkpoint
+from onnxsmith.pipeline.training.faults import first_bad, fit_labels
+from onnxsmith.pipeline.training.graphs import GradientGraph, float_parameters, gradient_graph
+from onnxsmith.pipeline.training.losses.table import make_loss
+from onnxsmith.pipeline.training.optimizers.table import make_optimizer
+from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
+from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
+from onnxsmith.runtime.memory import Array
+from onnxsmith.runtime.session import Session
+from onnxsmith.target import TARGETS, Target
+
+_SCORING_BATCH = 256
+_SEEDS = 100_003
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """How to train.
+
+    Attributes:
+        data: A labelled data source as text.
+        eval_data: Held-out data, scored after each epoch.
+        loss: A loss with its options, such as ``cross-entropy:smoothing=0.1``.
+        optimizer: An optimizer with its options.
+        rate: The learning rate; the optimizer's own where None.
+        schedule: A schedule with its options.
+        epochs: Times that all samples are seen.
+        batch_size: Samples a gradient is computed of.
+        accumulate: Batches whose gradients make one update.
+        clip: The greatest length of the gradient.
+        average: Export a moving average of the parameters: how much of it stays in each update.
+        keep_zeros: Parameters that are zero at first stay zero.
+        freeze: Patterns of parameters that stay as they are (``conv*``).
+        only: Patterns of the parameters that are trained; all where empty.
+        batch_norm: ``train`` uses each batch's statistics, ``frozen`` those that the model has.
+        mixup: Blend samples and labels in pairs; the parameter of the beta distribution.
+        patience: Stop after so many epochs without a better score, and keep the best.
+        metrics: What is scored; the task's own where empty.
+        output: The output that is learned; the first of floats where None.
+        checkpoint: A folder that keeps the state after each epoch.
+        resume: Go on from the checkpoint.
+        seed: Decides the order of samples and all that is random.
+        target: Where to train.
+        threads: Threads of the sessions.
+    """
+
+    data: str
+    eval_data: str | None = None
+    loss: str = "cross-entropy"
+    optimizer: str = "adam"
+    rate: float | None = None
+    schedule: str = "constant"
+    epochs: int = 5
+    batch_size: int = 32
+    accumulate: int = 1
+    clip: float | None = None
+    average: float | None = None
+    keep_zeros: bool = False
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    batch_norm: Literal["train", "frozen"] = "train"
+    mixup: float | None = None
+    patience: int | None = None
+    metrics: tuple[str, ...] = ()
+    output: str | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    seed: int = 0
+    target: Target = TARGETS["cpu"]
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    Attributes:
+        number: From 1.
+        loss: The mean over samples, as they were trained on.
+        rate: The last learning rate.
+        metrics: Scores on the held-out data.
+        seconds: How long it took, scoring included.
+        updates: Updates since the beginning.
+    """
+
+    number: int
+    loss: float
+    rate: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    updates: int = 0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The trained artifact, in inference form, and how it went.
+
+    Attributes:
+        artifact: The model.
+        epochs: One row an epoch.
+        parameters: How many numbers were trained.
+    """
+
+    artifact: Artifact
+    epochs: tuple[Epoch, ...]
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {"parameters": self.parameters, "epochs": [asdict(epoch) for epoch in self.epochs]}
+
+
+Observer = Callable[[Epoch], None]
+
+
+def train(
+    artifact: Artifact, request: TrainRequest, observe: Observer | None = None
+) -> TrainResult:
+    """Return the trained model; the input stays as it was.
+
+    Args:
+        artifact: A model of any opset, in inference or in training form.
+        request: How to train.
+        observe: Called after each epoch.
+
+    Raises:
+        SmithError: The data, the loss or a checkpoint does not fit, or a node cannot be
+            differentiated.
+        RefusedError: The loss became NaN or infinite; the last checkpoint stays.
+        UsageError: An option is wrong.
+    """
+    return _Run(artifact, request).run(observe or (lambda epoch: None))
+
+
+class _Run:
+    """One training run."""
+
+    def __init__(self, artifact: Artifact, request: TrainRequest) -> None:
+        _check(request)
+        self.artifact, self.request = artifact, request
+        self.source = open_data(request.data, artifact.spec)
+        self.held_out: DataSource | None = None
+        if request.eval_data is not None:
+            self.held_out = open_data(request.eval_data, artifact.spec)
+            refuse_shared(self.source, self.held_out)
+        self.optimizer = make_optimizer(request.optimizer)
+        self.schedule = make_schedule(request.schedule)
+        self.rate = self.optimizer.rate if request.rate is None else request.rate
+        self.names = _chosen(artifact, request)
+        self.graph, self.random, remembered = self._graph()
+        held = artifact.model.graph.initializers
+        weights = {name: _content(held[name]) for name in self.graph.gradients}
+        kept = {name: _content(held[name]) for name in remembered}
+        options = StepOptions(
+            self.optimizer,
+            request.clip,
+            request.average,
+            request.keep_zeros,
+            request.target,
+            request.threads,
+        )
+        self.stepper = Stepper(self.graph, weights, kept, options)
+        self.labels = self.graph.artifact.spec.input(self.graph.labels)
+        self.classes = _class_count(artifact, self.graph.output)
+        self.batches = Shuffled(
+            self.source,
+            artifact.spec,
+            request.batch_size,
+            request.seed,
+            augment=_mixup(request.mixup, self.classes) if request.mixup else None,
+        )
+        self.rows: list[Epoch] = []
+        self.best: tuple[float, dict[str, Array]] | None = None
+        self.idle = self.plateaus = 0
+
+    def run(self, observe: Observer) -> TrainResult:
+        """Run the epochs that are left."""
+        with self.stepper:
+            first = self._resume()
+            per_epoch = math.ceil(
+                self.batches.count() / (self.request.batch_size * self.request.accumulate)
+            )
+            for number in range(first, self.request.epochs):
+                row = self._epoch(number, per_epoch * self.request.epochs)
+                self.rows.append(row)
+                self._watch(row)
+                self._save(number + 1)
+                observe(row)
+                if self.request.patience is not None and self.idle >= self.request.patience:
+                    break
+            weights = (self.best[1] if self.best is not None else {}) or self._weights()
+        made = _with_weights(self.artifact, weights)
+        count = sum(int(np.prod(shape)) for shape in self.stepper.layout.shapes.values())
+        step = Step("train", "train", self._about(), {"epochs": len(self.rows)})
+        return TrainResult(made.with_step(step), tuple(self.rows), count)
+
+    def _graph(self) -> tuple[GradientGraph, bool, list[str]]:
+        work = self.artifact.clone()
+        remembered: dict[str, ir.Value] = {}
+        if self.request.batch_norm == "train":
+            remembered = train_batch_norm(work.model)
+        names = [name for name in self.names if name not in remembered]
+        random = train_dropout(work.model) > 0 or seed_random(work.model, self.request.seed) > 0
+        graph = gradient_graph(
+            work, names, make_loss(self.request.loss), self.request.output, remembered
+        )
+        return graph, random, list(remembered)
+
+    def _epoch(self, number: int, updates: int) -> Epoch:
+        start = time.perf_counter()
+        if self.random:
+            seed_random(self.graph.artifact.model, self.request.seed * _SEEDS + number + 1)
+            self.stepper.renew()
+        total, samples, held, rate = 0.0, 0, 0, self.rate
+        for batch in self.batches.epoch(number):
+            assert batch.labels is not None  # Shuffled refuses data without
+            labels = fit_labels(batch.labels, self.labels, self.classes)
+            loss = self.stepper.gradient(batch.inputs, labels)
+            if not math.isfinite(loss):
+                self._refuse(batch, labels, number, loss)
+            total, samples, held = total + loss * len(batch), samples + len(batch), held + 1
+            if self.request.accumulate > 1:
+                self.stepper.accumulate()
+            if held == self.request.accumulate:
+                rate = self._rate(updates, number)
+                self.stepper.update(rate, held)
+                held = 0
+        if held:
+            self.stepper.update(self._rate(updates, number), held)
+        metrics = self._score()
+        seconds = time.perf_counter() - start
+        done = self.stepper.updates
+        return Epoch(number + 1, total / max(samples, 1), rate, metrics, seconds, done)
+
+    def _rate(self, updates: int, epoch: int) -> float:
+        factor = self.schedule.at(self.stepper.updates, updates, epoch)
+        if isinstance(self.schedule, Plateau):
+            factor *= self.schedule.gamma**self.plateaus
+        return self.rate * factor
+
+    def _weights(self) -> dict[str, Array]:
+        return self.stepper.weights(averaged=self.request.average is not None)
+
+    def _score(self) -> dict[str, float]:
+        if self.held_out is None:
+            return {}
+        made = _with_weights(self.artifact, self._weights())
+        metrics = list(self.request.metrics) or None
+        with Session(made, self.request.target, threads=self.request.threads) as session:
+            result = evaluate(session, self.held_out, metrics, _SCORING_BATCH)
+        return dict(result.metrics)
+
+    def _watch(self, row: Epoch) -> None:
+        """Keep the best parameters, and count epochs without a better score."""
+        figure = -row.loss
+        if row.metrics:
+            name = next(iter(row.metrics))
+            sign = -1 if name in ("mae", "mse", "rmse", "log-loss") else 1
+            figure = sign * row.metrics[name]
+        if self.best is None or figure > self.best[0]:
+            # Without early stopping the last parameters are the result: none are kept.
+            self.best = (figure, self._weights() if self.request.patience is not None else {})
+            self.idle = 0
+            return
+        self.idle += 1
+        if isinstance(self.schedule, Plateau) and self.idle >= self.schedule.patience:
+            self.plateaus, self.idle = self.plateaus + 1, 0
+
+    def _refuse(self, batch: Batch, labels: Array, number: int, loss: float) -> None:
+        feeds = {**batch.inputs, self.graph.labels: labels}
+        known = {value.name for value in self.graph.artifact.spec.inputs}
+        feeds |= {n: a for n, a in self.stepper.weights().items() if n in known}
+        place = first_bad(self.graph.artifact, feeds)
+        where = f"; the first tensor that is not finite is {place!r}" if place else ""
+        kept = self.request.checkpoint is not None and number > 0
+        raise RefusedError(
+            f"the loss became {loss} in epoch {number + 1}{where}",
+            "lower --lr, or give --clip 1"
+            + ("; the checkpoint holds the last good epoch" if kept else ""),
+        )
+
+    def _about(self) -> dict[str, Any]:
+        """What decides the run, for the history and for checkpoints."""
+        request = self.request
+        return {
+            "data": self.source.describe(),
+            "loss": request.loss,
+            "optimizer": request.optimizer,
+            "rate": self.rate,
+            "schedule": request.schedule,
+            "epochs": request.epochs,
+            "batch_size": request.batch_size,
+            "accumulate": request.accumulate,
+            "seed": request.seed,
+            "trained": sorted(self.stepper.layout.shapes),
+        }
+
+    def _save(self, epochs: int) -> None:
+        if self.request.checkpoint is None:
+            return
+        about = {
+            "run": self._about(),
+            "epochs": epochs,
+            "rows": [asdict(row) for row in self.rows],
+            "idle": self.idle,
+            "plateaus": self.plateaus,
+            "best": None if self.best is None else self.best[0],
+        }
+        arrays = self.stepper.state()
+        if self.best is not None:
+            arrays |= {f"best:{name}": array for name, array in self.best[1].items()}
+        Checkpoint(arrays, about).save(self.request.checkpoint)
+
+    def _resume(self) -> int:
+        """Put back the checkpoint; return the epochs it has behind it."""
+        if not self.request.resume or self.request.checkpoint is None:
+            return 0
+        found = Checkpoint.load(self.request.checkpoint)
+        if found is None:
+            return 0
+        theirs, ours = dict(found.about.get("run", {})), self._about()
+        for run in (theirs, ours):
+            run.pop("epochs", None)  # more of them may be asked for
+        wrong = [key for key, value in ours.items() if theirs.get(key) != value]
+        if wrong:
+            raise SmithError(
+                f"the checkpoint is of another run: {wrong[0]} differs",
+                "resume with the options it was made with, or name another folder",
+            )
+        self.stepper.restore(found.arrays)
+        self.rows = [Epoch(**row) for row in found.about["rows"]]
+        self.idle, self.plateaus = found.about["idle"], found.about["plateaus"]
+        if found.about["best"] is not None:
+            best = {
+                name.removeprefix("best:"): array
+                for name, array in found.arrays.items()
+                if name.startswith("best:")
+            }
+            self.best = (found.about["best"], best)
+        return int(found.about["epochs"])
+
+
+def _check(request: TrainRequest) -> None:
+    for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
+        if getattr(request, name) < least:
+            raise UsageError(f"{name} is below {least}", "give a positive number")
+    if request.resume and request.checkpoint is None:
+        raise UsageError("--resume needs a folder to resume from", "give --checkpoint")
+
+
+def _chosen(artifact: Artifact, request: TrainRequest) -> list[str]:
+    """Return the parameters to train."""
+    known = float_parameters(artifact.model)
+    for pattern in (*request.freeze, *request.only):
+        if not fnmatch.filter(known, pattern):
+            raise SmithError(
+                f"no parameter is called {pattern!r}",
+                "see 'onnxsmith inspect' for the initializers' names",
+            )
+    chosen = [
+        name
+        for name in known
+        if (not request.only or _any(name, request.only)) and not _any(name, request.freeze)
+    ]
+    if not chosen:
+        raise SmithError("every parameter is frozen: there is nothing to train", "freeze less")
+    return chosen
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _content(value: ir.Value) -> Array:
+    assert value.const_value is not None  # initializers have contents
+    return value.const_value.numpy()
+
+
+def _with_weights(artifact: Artifact, weights: Mapping[str, Array]) -> Artifact:
+    """Return the model in inference form with other weights."""
+    made = artifact.clone()
+    for name, array in weights.items():
+        made.model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+    inference_form(made.model)
+    return made
+
+
+def _class_count(artifact: Artifact, output: str) -> int | None:
+    shape = artifact.spec.output(output).shape
+    if not shape or len(shape) < 2:
+        return None
+    size = shape[-1] if len(shape) <= 3 else shape[1]
+    return size if isinstance(size, int) else None
+
+
+def _mixup(alpha: float, classes: int | None) -> Augment:
+    """Return what blends each batch with itself in another order; labels become soft.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018).
+    """
+
+    def blend(batch: Batch, rng: np.random.Generator) -> Batch:
+        share = np.float32(rng.beta(alpha, alpha))
+        order = rng.permutation(len(batch))
+        inputs = {
+            name: share * array + (1 - share) * array[order] if array.dtype.kind == "f" else array
+            for name, array in batch.inputs.items()
+        }
+        labels = batch.labels
+        assert labels is not None  # Shuffled refuses data without
+        if labels.dtype.kind in "iu" and classes is not None:
+            labels = np.eye(classes, dtype=np.float32)[labels]
+        return Batch(inputs, share * labels + (1 - share) * labels[order])
+
+    return blend
