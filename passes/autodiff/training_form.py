@@ -76,7 +76,7 @@ _SEEDED = (
 def inference_form(model: ir.Model) -> None:
     """Let batch normalization use what it remembers and dropout pass everything."""
     for node in all_nodes(model):
-        if is_op(node, "BatchNormalization") and node.attributes.get_int("training_mode", 0):
+        if is_op(node, "BatchNormalization") and node.attributes.get_int("training_mode", default=0):
             node.attributes.add(ir.AttrInt64("training_mode", 0))
             if not any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
                 node.resize_outputs(1)

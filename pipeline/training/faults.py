@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import onnx_ir as ir
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError

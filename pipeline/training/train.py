@@ -189,6 +189,8 @@ class _Run:
         self.stepper = Stepper(self.graph, weights, kept, options)
         self.labels = self.graph.artifact.spec.input(self.graph.labels)
         self.classes = _class_count(artifact, self.graph.output)
+        if request.mixup and self.labels.dtype == "int64":
+            raise UsageError("mixup makes soft labels", "give --loss cross-entropy:labels=soft")
         self.batches = Shuffled(
             self.source,
             artifact.spec,

@@ -81,7 +81,8 @@ class Memory:
         """Return a copy of the content."""
         if self.device == "cpu":
             return self._array[: self.size].copy()
-        return self._value.numpy()[: self.size]
+        copied: Array = self._value.numpy()
+        return copied[: self.size]
 
     def write(self, content: Array) -> None:
         """Replace the content."""

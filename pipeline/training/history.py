@@ -1,0 +1,30 @@
+"""Write how a training run went."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxsmith.storage.atomic import write_text
+
+if TYPE_CHECKING:
+    from onnxsmith.pipeline.training.train import Epoch
+
+
+def write_csv(path: Path, epochs: Sequence[Epoch]) -> None:
+    """Write a row an epoch: number, updates, loss, rate, seconds and each metric.
+
+    Raises:
+        SmithError: The file cannot be written.
+    """
+    metrics = sorted({name for row in epochs for name in row.metrics})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "updates", "loss", "rate", "seconds", *metrics])
+    for row in epochs:
+        scores = [row.metrics.get(name, "") for name in metrics]
+        writer.writerow([row.number, row.updates, row.loss, row.rate, row.seconds, *scores])
+    write_text(path, text.getvalue())

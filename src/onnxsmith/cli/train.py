@@ -1,0 +1,189 @@
+"""``onnxsmith train``: train or fine-tune a model on the plain runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from onnxsmith.cli.options import json_option, seed_option, target_option, threads_option
+
+if TYPE_CHECKING:
+    from onnxsmith.pipeline.training.train import Epoch
+
+
+@click.command("train")
+@click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
+@click.option(
+    "-o",
+    "--output",
+    "target_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT.onnx",
+    help="The file to write.",
+)
+@click.option("--data", required=True, metavar="D", help="Labelled data to train on.")
+@click.option("--eval-data", metavar="D", help="Held-out data, scored after each epoch.")
+@click.option(
+    "--loss",
+    default="cross-entropy",
+    show_default=True,
+    metavar="L",
+    help="What is made small, with options: cross-entropy:smoothing=0.1, mse, huber, ...",
+)
+@click.option(
+    "--optimizer",
+    default="adam",
+    show_default=True,
+    metavar="O",
+    help="sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw:decay=0.1, lion or lamb.",
+)
+@click.option("--lr", type=click.FloatRange(min=0), help="The learning rate; the optimizer's own.")
+@click.option(
+    "--schedule",
+    default="constant",
+    show_default=True,
+    metavar="S",
+    help="constant, step, cosine:warm-up=100, one-cycle or plateau.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option(
+    "--accumulate",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Batches whose gradients make one update.",
+)
+@click.option("--clip", type=click.FloatRange(min=0), help="The greatest length of the gradient.")
+@click.option(
+    "--average",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Write a moving average of the parameters; how much of it stays, such as 0.999.",
+)
+@click.option("--freeze", multiple=True, metavar="PATTERN", help="Parameters to leave as they are.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="The only parameters to train.")
+@click.option("--keep-zeros", is_flag=True, help="Parameters that are zero stay zero.")
+@click.option(
+    "--batch-norm",
+    type=click.Choice(["train", "frozen"]),
+    default="train",
+    show_default=True,
+    help="Normalize by each batch, or by what the model remembers.",
+)
+@click.option("--mixup", type=click.FloatRange(min=0, min_open=True), help="Blend samples.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    help="Stop after so many epochs without a better score, and write the best.",
+)
+@click.option("--metric", "metrics", multiple=True, metavar="M", help="What is scored.")
+@click.option("--output-name", metavar="NAME", help="The model's output that is learned.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep the state after each epoch here.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.csv",
+    help="Write a row an epoch.",
+)
+@target_option
+@threads_option
+@seed_option
+@json_option
+def command(
+    source: Path,
+    target_file: Path,
+    data: str,
+    eval_data: str | None,
+    loss: str,
+    optimizer: str,
+    lr: float | None,
+    schedule: str,
+    epochs: int,
+    batch_size: int,
+    accumulate: int,
+    clip: float | None,
+    average: float | None,
+    freeze: tuple[str, ...],
+    only: tuple[str, ...],
+    keep_zeros: bool,
+    batch_norm: Literal["train", "frozen"],
+    mixup: float | None,
+    patience: int | None,
+    metrics: tuple[str, ...],
+    output_name: str | None,
+    checkpoint: Path | None,
+    resume: bool,
+    log: Path | None,
+    target_name: str,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train IN.onnx on labelled data and write OUT.onnx, for inference.
+
+    Backward pass and optimizer are ordinary ONNX operators: what runs the model trains it.
+    """
+    from onnxsmith.artifact import Artifact
+    from onnxsmith.cli.output import print_json, print_line
+    from onnxsmith.pipeline.training.history import write_csv
+    from onnxsmith.pipeline.training.train import TrainRequest, train
+    from onnxsmith.storage.atomic import check_writable
+    from onnxsmith.target import find_target
+
+    for path in (target_file, log):
+        if path is not None:
+            check_writable(path)
+    artifact = Artifact.load(source)
+    request = TrainRequest(
+        data=data,
+        eval_data=eval_data,
+        loss=loss,
+        optimizer=optimizer,
+        rate=lr,
+        schedule=schedule,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        clip=clip,
+        average=average,
+        keep_zeros=keep_zeros,
+        freeze=freeze,
+        only=only,
+        batch_norm=batch_norm,
+        mixup=mixup,
+        patience=patience,
+        metrics=metrics,
+        output=output_name,
+        checkpoint=checkpoint,
+        resume=resume,
+        seed=seed,
+        target=find_target(target_name),
+        threads=threads,
+    )
+    result = train(artifact, request, None if as_json else lambda row: _show(row, epochs))
+    result.artifact.save(target_file)
+    if log is not None:
+        write_csv(log, result.epochs)
+    if as_json:
+        print_json(result.to_json())
+        return
+    print_line(f"trained {result.parameters:,} parameters, wrote {target_file}")
+
+
+def _show(row: Epoch, epochs: int) -> None:
+    from onnxsmith.cli.output import print_line
+
+    scores = "".join(f"  {name} {value:.4f}" for name, value in row.metrics.items())
+    print_line(
+        f"epoch {row.number}/{epochs}  loss {row.loss:.4f}{scores}  "
+        f"{row.updates} updates  {row.seconds:.1f} s"
+    )
