@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from onnxsmith.passes.match import add_constant, all_nodes, is_op
+from onnxsmith.passes.match import add_constant, all_nodes, int_attribute, is_op
 
 
 def train_batch_norm(model: ir.Model) -> dict[str, ir.Value]:
@@ -76,7 +76,7 @@ _SEEDED = (
 def inference_form(model: ir.Model) -> None:
     """Let batch normalization use what it remembers and dropout pass everything."""
     for node in all_nodes(model):
-        if is_op(node, "BatchNormalization") and node.attributes.get_int("training_mode", default=0):
+        if is_op(node, "BatchNormalization") and int_attribute(node, "training_mode", 0):
             node.attributes.add(ir.AttrInt64("training_mode", 0))
             if not any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
                 node.resize_outputs(1)

@@ -21,8 +21,11 @@ from onnxsmith.passes.autodiff.training_form import (
     train_batch_norm,
     train_dropout,
 )
+from onnxsmith.passes.base import PassContext
+from onnxsmith.passes.layout.free_batch import FreeBatch
 from onnxsmith.pipeline.data import open_data, refuse_shared
 from onnxsmith.pipeline.data.base import Batch, DataSource
+from onnxsmith.pipeline.data.feeding import fixed_batch
 from onnxsmith.pipeline.evaluation import evaluate
 from onnxsmith.pipeline.training.batches import Augment, Shuffled
 from onnxsmith.pipeline.training.checkpoint import Checkpoint
@@ -174,6 +177,7 @@ class _Run:
         self.schedule = make_schedule(request.schedule)
         self.rate = self.optimizer.rate if request.rate is None else request.rate
         self.names = _chosen(artifact, request)
+        self.trained = _training_copy(artifact, request.batch_size)
         self.graph, self.random, remembered = self._graph()
         held = artifact.model.graph.initializers
         weights = {name: _content(held[name]) for name in self.graph.gradients}
@@ -193,7 +197,7 @@ class _Run:
             raise UsageError("mixup makes soft labels", "give --loss cross-entropy:labels=soft")
         self.batches = Shuffled(
             self.source,
-            artifact.spec,
+            self.trained.spec,
             request.batch_size,
             request.seed,
             augment=_mixup(request.mixup, self.classes) if request.mixup else None,
@@ -224,7 +228,7 @@ class _Run:
         return TrainResult(made.with_step(step), tuple(self.rows), count)
 
     def _graph(self) -> tuple[GradientGraph, bool, list[str]]:
-        work = self.artifact.clone()
+        work = self.trained.clone()
         remembered: dict[str, ir.Value] = {}
         if self.request.batch_norm == "train":
             remembered = train_batch_norm(work.model)
@@ -394,6 +398,20 @@ def _chosen(artifact: Artifact, request: TrainRequest) -> list[str]:
     if not chosen:
         raise SmithError("every parameter is frozen: there is nothing to train", "freeze less")
     return chosen
+
+
+def _training_copy(artifact: Artifact, size: int) -> Artifact:
+    """Return a copy that takes batches of any size, if the model is made for one size alone.
+
+    Initializers that old models list as inputs as well are constants here.
+    """
+    work = artifact.clone()
+    graph = work.model.graph
+    graph.inputs[:] = [v for v in graph.inputs if v.name not in graph.initializers]
+    fixed = fixed_batch(artifact.spec)
+    if fixed is None or fixed == size:
+        return work
+    return Artifact(FreeBatch().apply(work.model, PassContext()).model)
 
 
 def _any(name: str, patterns: Sequence[str]) -> bool:
