@@ -15,6 +15,7 @@ from typing import Literal
 
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.report.codec import decode, encode
+from onnxsmith.pipeline.report.quantization import Departure, LayerCost, Search
 
 SCHEMA = 1
 """Version of the JSON form. It grows only when an old reader would misread a new report."""
@@ -284,6 +285,9 @@ class Report:
         datasets: Data that was used.
         stages: The steps, in order.
         parity: Numerical checks.
+        departures: Where models part, layer by layer.
+        searches: Candidates that were made and measured.
+        sensitivity: What each layer costs, the most sensitive first.
         scores: Accuracy, one entry a model.
         latency: Times, one entry a model.
         speedups: Ratios with intervals.
@@ -305,6 +309,9 @@ class Report:
     datasets: tuple[Dataset, ...] = ()
     stages: tuple[Stage, ...] = ()
     parity: tuple[Parity, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    searches: tuple[Search, ...] = ()
+    sensitivity: tuple[LayerCost, ...] = ()
     scores: tuple[Scores, ...] = ()
     latency: tuple[Latency, ...] = ()
     speedups: tuple[Speedup, ...] = ()

@@ -2,8 +2,10 @@
 
 from onnxsmith.pipeline.report.plots.bars import Bar, bars
 from onnxsmith.pipeline.report.plots.density import density
+from onnxsmith.pipeline.report.plots.front import front
 from onnxsmith.pipeline.report.plots.heatmap import heatmap
 from onnxsmith.pipeline.report.plots.intervals import intervals
 from onnxsmith.pipeline.report.plots.svg import NARROW, WIDE
+from onnxsmith.pipeline.report.plots.trace import trace
 
-__all__ = ["NARROW", "WIDE", "Bar", "bars", "density", "heatmap", "intervals"]
+__all__ = ["NARROW", "WIDE", "Bar", "bars", "density", "front", "heatmap", "intervals", "trace"]

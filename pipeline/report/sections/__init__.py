@@ -3,11 +3,13 @@
 from onnxsmith.pipeline.report.blocks import Page
 from onnxsmith.pipeline.report.model import Report
 from onnxsmith.pipeline.report.sections.accuracy import accuracy
+from onnxsmith.pipeline.report.sections.departure import departure
 from onnxsmith.pipeline.report.sections.footprint import footprint
 from onnxsmith.pipeline.report.sections.headline import badge, summary, tiles
 from onnxsmith.pipeline.report.sections.models import products, sources
 from onnxsmith.pipeline.report.sections.origin import environment, provenance
 from onnxsmith.pipeline.report.sections.parity import parity
+from onnxsmith.pipeline.report.sections.search import search, sensitivity
 from onnxsmith.pipeline.report.sections.speed import speed
 from onnxsmith.pipeline.report.sections.stages import stages
 from onnxsmith.pipeline.report.sections.view import View
@@ -18,6 +20,9 @@ _SECTIONS = (
     sources,
     stages,
     parity,
+    departure,
+    search,
+    sensitivity,
     accuracy,
     speed,
     footprint,

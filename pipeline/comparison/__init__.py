@@ -1,0 +1,1 @@
+"""Two models side by side: their outputs, and where inside they part."""
