@@ -115,7 +115,7 @@ def _decode_scalar(kind: object, value: object, where: str) -> object:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         raise _unfit(where, "a whole number")
-    if kind is str and isinstance(value, str):
+    if (kind is str and isinstance(value, str)) or (kind is bool and isinstance(value, bool)):
         return value
     raise _unfit(where, "a string" if kind is str else f"a {kind}")
 
