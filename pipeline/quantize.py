@@ -11,6 +11,7 @@ import numpy as np
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import RefusedError, SmithError, UsageError
 from onnxsmith.passes.base import Pass, PassContext
+from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.manager import PassManager, PipelineResult
 from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
 from onnxsmith.passes.quantization.quantize_dynamic import QuantizeDynamic
@@ -24,6 +25,8 @@ from onnxsmith.target import TARGETS, Target
 _CALIBRATION_BATCH = 8
 _FEW_SAMPLES = 32
 _SCORING_BATCH = 64
+# DequantizeLinear takes one scale a channel since opset 13.
+_CHANNEL_OPSET = 13
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,24 @@ def quantize(artifact: Artifact, request: QuantizeRequest) -> QuantizeResult:
         samples=(lambda: _stream(source, artifact)) if source else None,
         seed=request.seed,
     )
-    done = PassManager([FlattenBiases(), _pass(request)], context, verifier).run(artifact)
+    passes = [*_newer(artifact, request), FlattenBiases(), _pass(request)]
+    done = PassManager(passes, context, verifier).run(artifact)
     for dropped in done.dropped:
         raise RefusedError(
             f"the quantized model is broken: {dropped.reason}", "try the other --mode"
         )
     result = QuantizeResult(done.artifact, done, (*warnings, *_few(request, done)))
     return result if request.max_drop is None else _budget(artifact, result, request, source)
+
+
+def _newer(artifact: Artifact, request: QuantizeRequest) -> list[Pass]:
+    """Return what gives an old model an operator set that holds a scale for each channel."""
+    opset = artifact.model.opset_imports.get("", _CHANNEL_OPSET)
+    return (
+        [ConvertOpset(_CHANNEL_OPSET)]
+        if request.mode == "static" and opset < _CHANNEL_OPSET
+        else []
+    )
 
 
 def _pass(request: QuantizeRequest) -> Pass:
