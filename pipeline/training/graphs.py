@@ -16,7 +16,7 @@ from onnxsmith.passes.autodiff.writer import Writer, static_shape
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
-from onnxsmith.pipeline.training.losses.base import Loss
+from onnxsmith.pipeline.training.losses.base import Loss, class_axis
 from onnxsmith.pipeline.training.optimizers.base import Moment, Optimizer
 from onnxsmith.plugins import suggestion
 
@@ -36,6 +36,7 @@ class GradientGraph:
         gradients: Parameter to the name of its gradient.
         remembered: Initializer to the name of its next content.
         output: The model's output that is learned.
+        classes: How many classes labels may name, where they are classes and it is known.
     """
 
     artifact: Artifact
@@ -44,6 +45,7 @@ class GradientGraph:
     gradients: dict[str, str]
     remembered: dict[str, str]
     output: str
+    classes: int | None = None
 
 
 def gradient_graph(
@@ -77,6 +79,10 @@ def gradient_graph(
     w = writer_for(work)
     read = loss.scores_of(found)
     target = loss.target(read)
+    classes = None
+    if target.dtype == ir.DataType.INT64 and read.shape is not None and len(read.shape) > 1:
+        count = read.shape[class_axis(read)]
+        classes = count if isinstance(count, int) else None
     labels = ir.Value(
         name=_free(work.graph, LABELS), type=ir.TensorType(target.dtype), shape=target.shape
     )

@@ -192,7 +192,7 @@ class _Run:
         )
         self.stepper = Stepper(self.graph, weights, kept, options)
         self.labels = self.graph.artifact.spec.input(self.graph.labels)
-        self.classes = _class_count(artifact, self.graph.output)
+        self.classes = self.graph.classes
         if request.mixup and self.labels.dtype == "int64":
             raise UsageError("mixup makes soft labels", "give --loss cross-entropy:labels=soft")
         self.batches = Shuffled(
@@ -200,7 +200,9 @@ class _Run:
             self.trained.spec,
             request.batch_size,
             request.seed,
-            augment=_mixup(request.mixup, self.classes) if request.mixup else None,
+            augment=_mixup(request.mixup, _class_count(artifact, self.graph.output))
+            if request.mixup
+            else None,
         )
         self.rows: list[Epoch] = []
         self.best: tuple[float, dict[str, Array]] | None = None
@@ -408,6 +410,7 @@ def _training_copy(artifact: Artifact, size: int) -> Artifact:
     work = artifact.clone()
     graph = work.model.graph
     graph.inputs[:] = [v for v in graph.inputs if v.name not in graph.initializers]
+    work.model.ir_version = max(work.model.ir_version, 4)  # before it, they had to be inputs
     fixed = fixed_batch(artifact.spec)
     if fixed is None or fixed == size:
         return work

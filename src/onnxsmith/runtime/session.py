@@ -183,6 +183,7 @@ class Binding:
         self._inputs = inputs
         self._binding = session.io_binding()
         self._arrays: dict[str, Array] = {}
+        self._views: dict[str, View] = {}
         self._bind_outputs()
 
     def set_input(self, name: str, array: Array) -> None:
@@ -211,6 +212,8 @@ class Binding:
         An output that is bound over an input is right only where everything that reads the input
         runs before the output is written.
         """
+        if output:
+            self._views[name] = view
         bind = self._binding.bind_output if output else self._binding.bind_input
         memory = view.memory
         bind(name, memory.device, 0, memory.dtype.type, list(view.shape), view.pointer)
@@ -219,7 +222,10 @@ class Binding:
         """Bind outputs without memory; the next run allocates it in the shapes it finds."""
         self._binding.clear_binding_outputs()
         for output in self._session.get_outputs():
-            self._binding.bind_output(output.name)
+            if output.name in self._views:
+                self.set_view(output.name, self._views[output.name], output=True)
+            else:
+                self._binding.bind_output(output.name)
 
     def run(self) -> None:
         """Run the model on the bound inputs.

@@ -1,0 +1,225 @@
+"""Gradients of the operators that layers are made of, against central differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.passes.autodiff.checking import check_gradients, close, model_of
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import SmithError
+from onnxsmith.passes.autodiff.gradients import gradients
+from onnxsmith.runtime.session import Session
+
+RNG = np.random.default_rng(3)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def apart(*shape: int) -> np.ndarray:
+    """Values of which no two are near, so that a maximum has no rival."""
+    size = int(np.prod(shape))
+    return (RNG.permutation(size).reshape(shape) / size).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "attributes"),
+    [
+        ((2, 5, 6, 6), (3, 5, 3, 3), "pads = [1, 1, 1, 1]"),
+        ((2, 5, 7, 6), (3, 5, 3, 2), "strides = [2, 1], pads = [1, 0, 0, 1]"),
+        ((2, 6, 7, 7), (4, 3, 3, 3), "group = 2, dilations = [2, 1]"),
+        ((2, 6, 5, 5), (6, 1, 3, 3), "group = 6, strides = [2, 2], pads = [1, 1, 1, 1]"),
+        ((2, 6, 5, 5), (12, 1, 3, 3), "group = 6"),
+        ((2, 5, 4, 4), (3, 5, 1, 1), "strides = [2, 2]"),
+        ((2, 5, 4, 4), (3, 5, 1, 1), ""),
+        ((2, 2, 7, 7), (3, 2, 3, 3), "strides = [2, 2]"),
+        ((2, 2, 8, 7), (3, 2, 4, 3), "strides = [3, 2], pads = [1, 1, 1, 1]"),
+        ((2, 5, 7), (3, 5, 3), 'auto_pad = "SAME_UPPER", strides = [2]'),
+        ((1, 2, 4, 4, 4), (3, 2, 2, 2, 2), 'auto_pad = "SAME_LOWER"'),
+    ],
+)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_convolutions(
+    x: tuple[int, ...], weight: tuple[int, ...], attributes: str, dynamic: bool
+) -> None:
+    if dynamic and "auto_pad" in attributes and "strides" in attributes:
+        return  # its padding is not known before it runs; refused, see below
+    rank = len(x) - 2
+    shape = ", ".join(["n", str(x[1]), *("hwd"[:rank] if dynamic else map(str, x[2:]))])
+    result = ", ".join(["n", str(weight[0]), *"pqr"[:rank]])
+    text = (
+        f"g (float[{shape}] x, float{list(weight)} w, float[{weight[0]}] b) => (float[{result}] y)"
+        f"{{ t = Conv <{attributes}> (x, w, b) y = Mul(t, t) }}"
+    ).replace(" <>", "")
+    feeds = {"x": normal(*x), "w": normal(*weight), "b": normal(weight[0])}
+    check_gradients(model_of(text), feeds, ["x", "w", "b"])
+
+
+def test_padding_that_depends_on_unknown_sizes_is_refused() -> None:
+    text = (
+        "g (float[n, 2, h] x, float[3, 2, 3] w) => (float[n, 3, p] y)"
+        '{ y = Conv <auto_pad = "SAME_UPPER", strides = [2]> (x, w) }'
+    )
+    with pytest.raises(SmithError, match="depends on sizes unknown"):
+        gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "MaxPool <kernel_shape = [2, 2], strides = [2, 2]>",
+        "MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>",
+        "MaxPool <kernel_shape = [2, 3], strides = [1, 1]>",
+        "AveragePool <kernel_shape = [2, 2], strides = [2, 2]>",
+        "AveragePool <kernel_shape = [3, 3], strides = [1, 2], pads = [1, 1, 1, 1]>",
+        "AveragePool <kernel_shape = [3, 2], pads = [1, 1, 1, 0], count_include_pad = 1>",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+    ],
+)
+@pytest.mark.parametrize("shape", ["2, 3, 6, 6", "n, c, h, w"])
+def test_pooling(call: str, shape: str) -> None:
+    text = f"g (float[{shape}] x) => (float[n, c, p, q] y) {{ t = {call} (x) y = Exp(t) }}"
+    check_gradients(model_of(text), {"x": apart(2, 3, 6, 6)}, ["x"])
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("right", [0, 1])
+def test_gemm(left: int, right: int) -> None:
+    a, b = ((3, 2) if left else (2, 3)), ((4, 3) if right else (3, 4))
+    text = (
+        f"g (float{list(a)} a, float{list(b)} b, float[4] c) => (float[2, 4] y) {{ t = Gemm"
+        f"<alpha = 0.5, beta = 2.0, transA = {left}, transB = {right}> (a, b, c) y = Mul(t, t) }}"
+    )
+    feeds = {"a": normal(*a), "b": normal(*b), "c": normal(4)}
+    check_gradients(model_of(text), feeds, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((2, 3), (3, 4)),
+        ((2, 5, 3), (3, 4)),
+        ((2, 1, 5, 3), (4, 3, 2)),
+        ((3,), (3, 4)),
+        ((2, 3), (3,)),
+        ((3,), (3,)),
+        ((3,), (2, 3, 4)),
+        ((2, 4, 3), (3,)),
+    ],
+)
+def test_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    shape = np.matmul(np.zeros(a), np.zeros(b)).shape
+    text = (
+        f"g (float{list(a)} a, float{list(b)} b) => (float{list(shape)} y)"
+        "{ t = MatMul(a, b) y = Mul(t, t) }"
+    ).replace("float[] ", "float ")
+    check_gradients(model_of(text), {"a": normal(*a), "b": normal(*b)}, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "t = Softmax <axis = 1> (x)",
+        "t = LogSoftmax <axis = -1> (x)",
+        "t = Transpose <perm = [2, 0, 1]> (x)",
+        "s = Constant <value_ints = [4, -1]> () t = Reshape(x, s)",
+        "s = Constant <value_ints = [1]> () t = Unsqueeze(x, s)",
+        "t = Flatten <axis = 2> (x)",
+        "t = Concat <axis = 1> (x, x)",
+        "p, t = Split <axis = 1, num_outputs = 2> (x)",
+        "a = Constant <value_ints = [1]> () b = Constant <value_ints = [-1]> ()"
+        "d = Constant <value_ints = [2]> () t = Slice(x, a, b, d)",
+        "a = Constant <value_ints = [3, 1]> () b = Constant <value_ints = [-9, 0]> ()"
+        "d = Constant <value_ints = [2, 1]> () e = Constant <value_ints = [-2, -1]> ()"
+        "t = Slice(x, a, b, d, e)",
+        "i = Constant <value_ints = [1, 0, -1, 1]> () t = Gather <axis = 1> (x, i)",
+        "i = Constant <value_int = -1> () t = Gather <axis = 2> (x, i)",
+        "s = Constant <value_ints = [5, 2, 3, 4]> () t = Expand(x, s)",
+        "a = Constant <value_ints = [0, 2]> () t = ReduceMean(x, a)",
+        "t = ReduceMean <keepdims = 0> (x)",
+        "a = Constant <value_ints = [1]> () t = ReduceSum <keepdims = 0> (x, a)",
+        "lo = Constant <value_float = -0.5> () hi = Constant <value_float = 0.5> ()"
+        "t = Clip(x, lo, hi)",
+        "t = Cast <to = 11> (x)",
+    ],
+)
+@pytest.mark.parametrize("shape", ["2, 3, 4", "n, 3, m"])
+def test_what_moves_and_reduces(body: str, shape: str) -> None:
+    tail = "u = Mul(t, t) y = ReduceSum <keepdims = 0> (u) z = Cast <to = 1> (y)"
+    text = f"g (float[{shape}] x) => (float z) {{ {body} {tail} }}"
+    check_gradients(model_of(text), {"x": normal(2, 3, 4)}, ["x"])
+
+
+def test_layer_normalization() -> None:
+    text = (
+        "g (float[2, 3, 4] x, float[4] s, float[4] b, float[2, 3, 4] k) => (float[2, 3, 4] y)"
+        "{ t = LayerNormalization <epsilon = 0.001> (x, s, b) y = Mul(t, k) }"
+    )
+    feeds = {"x": normal(2, 3, 4), "s": normal(4), "b": normal(4), "k": normal(2, 3, 4)}
+    check_gradients(model_of(text), feeds, ["x", "s", "b"])
+
+
+@pytest.mark.parametrize("training", [0, 1])
+def test_batch_normalization(training: int) -> None:
+    outputs = "t, rm, rv" if training else "t"
+    text = (
+        "g (float[4, 3, 2] x, float[3] s, float[3] b, float[3] m, float[3] v, float[4, 3, 2] k)"
+        f"=> (float[4, 3, 2] y) {{ {outputs} = BatchNormalization"
+        f"<training_mode = {training}, epsilon = 0.001> (x, s, b, m, v) y = Mul(t, k) }}"
+    )
+    feeds = {name: normal(3) for name in "sbm"}
+    feeds |= {"x": normal(4, 3, 2), "k": normal(4, 3, 2), "v": np.abs(normal(3)) + 0.5}
+    check_gradients(model_of(text), feeds, ["x", "s", "b"])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"])
+def test_losses(kind: str, reduction: str, weighted: bool) -> None:
+    given = "x, l, w" if weighted else "x, l"
+    result = "[4, 2]" if reduction == "none" else ""
+    text = (
+        f"g (float[4, 3, 2] x, int64[4, 2] l, float[3] w) => (float{result} y) {{"
+        f'y = {kind} <reduction = "{reduction}", ignore_index = 2> ({given}) }}'
+    )
+    feeds = {
+        "x": normal(4, 3, 2),
+        "l": np.array([[0, 1], [2, 1], [1, 1], [0, 2]]),
+        "w": np.array([0.5, 2.0, 1.0], np.float32),
+    }
+    check_gradients(model_of(text), feeds, ["x"])
+
+
+def test_rows_that_are_picked_often_are_added_up_every_time() -> None:
+    text = (
+        "g (float[2048, 8] x, int64[n] i, float[n, 8] k) => (float[n, 8] y)"
+        "{ t = Gather(x, i) y = Mul(t, k) }"
+    )
+    made = gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+    indices, factors = RNG.integers(0, 40, 4096), normal(4096, 8)
+    expected = np.zeros((2048, 8))
+    np.add.at(expected, indices, factors.astype(np.float64))
+    with Session(made, threads=4) as session:
+        for _ in range(50):
+            feeds = {"x": normal(2048, 8), "i": indices, "k": factors}
+            close(session.run(feeds)["x_gradient"], expected, 1e-5, "x")
+
+
+def test_what_does_not_depend_gets_zeros_and_names_are_checked() -> None:
+    text = "g (float[2] x, float[3] z) => (float[2] y) { y = Exp(x) }"
+    artifact = Artifact.from_proto(model_of(text))
+    with Session(gradients(artifact, "y", ["z"])) as session:
+        assert (session.run({"x": normal(2), "z": normal(3)})["z_gradient"] == 0).all()
+    with pytest.raises(SmithError, match="no input or initializer 'q'"):
+        gradients(artifact, "y", ["q"])
+    with pytest.raises(SmithError, match="no output 'x'"):
+        gradients(artifact, "x", ["x"])
+
+
+def test_a_node_without_a_derivative_is_named() -> None:
+    text = "g (float[4] x) => (float[4] y) { y = Det(x) }"
+    with pytest.raises(SmithError, match=r"Det.*no rule"):
+        gradients(Artifact.from_proto(model_of(text)), "y", ["x"])

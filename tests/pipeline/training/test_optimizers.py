@@ -1,0 +1,128 @@
+"""Optimizers against their formulas in numpy, step by step, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxsmith.passes.autodiff.in_place import overwritten_too_early
+from onnxsmith.pipeline.training.graphs import update_graph
+from onnxsmith.pipeline.training.optimizers.table import OPTIMIZERS, make_optimizer
+from onnxsmith.runtime.memory import Memory
+from onnxsmith.runtime.session import Session
+
+SIZE, STEPS, RATE = 37, 6, 0.05
+Formula = Callable[[np.ndarray, np.ndarray, dict[str, np.ndarray], int], np.ndarray]
+
+
+def _sgd(p, g, s, t):  # type: ignore[no-untyped-def]
+    return p - RATE * (g + 0.1 * p)
+
+
+def _momentum(nesterov: bool) -> Formula:
+    def step(p, g, s, t):  # type: ignore[no-untyped-def]
+        s["v"] = 0.9 * s.get("v", 0) + g
+        return p - RATE * (g + 0.9 * s["v"] if nesterov else s["v"])
+
+    return step
+
+
+def _rmsprop(p, g, s, t):  # type: ignore[no-untyped-def]
+    s["q"] = 0.99 * s.get("q", 0) + 0.01 * g * g
+    return p - RATE * g / (np.sqrt(s["q"]) + 1e-8)
+
+
+def _adagrad(p, g, s, t):  # type: ignore[no-untyped-def]
+    s["q"] = s.get("q", 0) + g * g
+    return p - RATE * g / (np.sqrt(s["q"]) + 1e-10)
+
+
+def _adam(decay: float = 0.0, apart: float = 0.0) -> Formula:
+    def step(p, g, s, t):  # type: ignore[no-untyped-def]
+        g = g + decay * p
+        s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+        s["q"] = 0.999 * s.get("q", 0) + 0.001 * g * g
+        mean, square = s["m"] / (1 - 0.9**t), s["q"] / (1 - 0.999**t)
+        return p * (1 - RATE * apart) - RATE * mean / (np.sqrt(square) + 1e-8)
+
+    return step
+
+
+def _lion(p, g, s, t):  # type: ignore[no-untyped-def]
+    old = s.get("m", np.zeros_like(p))
+    s["m"] = 0.99 * old + 0.01 * g
+    return p * (1 - RATE * 0.1) - RATE * np.sign(0.9 * old + 0.1 * g)
+
+
+def _lamb(p, g, s, t):  # type: ignore[no-untyped-def]
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["q"] = 0.999 * s.get("q", 0) + 0.001 * g * g
+    way = s["m"] / (1 - 0.9**t) / (np.sqrt(s["q"] / (1 - 0.999**t)) + 1e-6) + 0.01 * p
+    return p - RATE * np.linalg.norm(p) / np.linalg.norm(way) * way
+
+
+CASES: dict[str, Formula] = {
+    "sgd:decay=0.1": _sgd,
+    "momentum": _momentum(False),
+    "nesterov": _momentum(True),
+    "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
+    "adam:decay=0.1": _adam(decay=0.1),
+    "adamw:decay=0.1": _adam(apart=0.1),
+    "lion:decay=0.1": _lion,
+    "lamb": _lamb,
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_updates_in_place_are_the_formula(text: str) -> None:
+    rng = np.random.default_rng(2)
+    optimizer = make_optimizer(text)
+    start = rng.normal(size=SIZE)
+    gradients = rng.normal(size=(STEPS, SIZE))
+    made = update_graph(optimizer, ir.DataType.FLOAT, ("size",), average=0.9)
+    words = ("parameter", "gradient", "average", *optimizer.states)
+    held = {word: Memory(SIZE, np.dtype(np.float32)) for word in words}
+    scalars = {word: Memory(1, np.dtype(np.float32)) for word in ("rate", "step", "scale")}
+    held["parameter"].write(start)
+    held["average"].write(start)
+    scalars["rate"].write(np.array([RATE]))
+    scalars["scale"].write(np.array([0.5]))
+    expected, average, states = start.copy(), start.copy(), {}
+    with Session(made, threads=2) as session:
+        binding = session.bind()
+        for word, memory in {**held, **scalars}.items():
+            view = memory.whole() if word in held else memory.view(0, ())
+            binding.set_view(word, view)
+        for value in session.spec.outputs:
+            binding.set_view(value.name, held[value.name[4:]].whole(), output=True)
+        for number, gradient in enumerate(gradients, 1):
+            held["gradient"].write(2 * gradient)
+            scalars["step"].write(np.array([number]))
+            binding.run()
+            expected = CASES[text](expected, gradient, states, number)
+            average = 0.9 * average + 0.1 * expected
+            np.testing.assert_allclose(held["parameter"].read(), expected, rtol=3e-5, atol=2e-6)
+            np.testing.assert_allclose(held["average"].read(), average, rtol=3e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_nothing_is_read_after_it_was_written_over(name: str) -> None:
+    optimizer = make_optimizer(f"{name}:decay=0.1")
+    made = update_graph(optimizer, ir.DataType.FLOAT, (3, 4), average=0.9, masked=True)
+    places = {value.name: value.name[4:] for value in made.spec.outputs}
+    assert overwritten_too_early(made.model, places) == []
+
+
+def test_a_reader_that_may_come_late_is_seen() -> None:
+    made = update_graph(make_optimizer("momentum"), ir.DataType.FLOAT, (3,))
+    graph = made.model.graph
+    state = next(value for value in graph.inputs if value.name == "velocity")
+    late = ir.node("Exp", [state])
+    late.outputs[0].name = "late"
+    graph.append(late)
+    graph.outputs.append(late.outputs[0])
+    assert overwritten_too_early(made.model, {"new_velocity": "velocity"}) == ["velocity"]
