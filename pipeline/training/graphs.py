@@ -74,6 +74,7 @@ def gradient_graph(
     names = {name: value.name or "" for name, value in kept.items()}
     found = _output(work.graph, output)
     work.graph.outputs.extend(v for v in kept.values() if not v.is_graph_output())
+    contents = {name: work.graph.initializers[name].const_value for name in parameters}
     work = prepare(work, [*parameters, *kept])
     found = _output(work.graph, found.name)
     w = writer_for(work)
@@ -99,6 +100,9 @@ def gradient_graph(
     outputs, made = [value], {}
     for name, parameter, gradient in zip(parameters, trained, gradients, strict=True):
         if gradient is None:
+            work.graph.inputs.remove(parameter)
+            parameter.const_value = contents[name]
+            work.graph.register_initializer(parameter)
             continue
         gradient.shape = parameter.shape
         made[name] = gradient.name or ""
@@ -114,7 +118,9 @@ def gradient_graph(
     work.graph.outputs[:] = outputs
     RemoveUnusedNodes().apply(work, PassContext())
     result = Artifact(work)
-    return GradientGraph(result, labels.name or "", value.name or "", made, names, found.name or "")
+    return GradientGraph(
+        result, labels.name or "", value.name or "", made, names, found.name or "", classes
+    )
 
 
 def update_graph(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onnxsmith.storage.atomic import write_text
 
 if TYPE_CHECKING:
-    from onnxsmith.pipeline.training.train import Epoch
+    from onnxsmith.pipeline.training.request import Epoch
 
 
 def write_csv(path: Path, epochs: Sequence[Epoch]) -> None:

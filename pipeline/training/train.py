@@ -6,9 +6,8 @@ import fnmatch
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -27,117 +26,21 @@ from onnxsmith.pipeline.data import open_data, refuse_shared
 from onnxsmith.pipeline.data.base import Batch, DataSource
 from onnxsmith.pipeline.data.feeding import fixed_batch
 from onnxsmith.pipeline.evaluation import evaluate
-from onnxsmith.pipeline.training.batches import Augment, Shuffled
+from onnxsmith.pipeline.training.augment import mixup
+from onnxsmith.pipeline.training.batches import Shuffled
 from onnxsmith.pipeline.training.checkpoint import Checkpoint
 from onnxsmith.pipeline.training.faults import first_bad, fit_labels
 from onnxsmith.pipeline.training.graphs import GradientGraph, float_parameters, gradient_graph
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
+from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
 from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
-from onnxsmith.target import TARGETS, Target
 
 _SCORING_BATCH = 256
 _SEEDS = 100_003
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """How to train.
-
-    Attributes:
-        data: A labelled data source as text.
-        eval_data: Held-out data, scored after each epoch.
-        loss: A loss with its options, such as ``cross-entropy:smoothing=0.1``.
-        optimizer: An optimizer with its options.
-        rate: The learning rate; the optimizer's own where None.
-        schedule: A schedule with its options.
-        epochs: Times that all samples are seen.
-        batch_size: Samples a gradient is computed of.
-        accumulate: Batches whose gradients make one update.
-        clip: The greatest length of the gradient.
-        average: Export a moving average of the parameters: how much of it stays in each update.
-        keep_zeros: Parameters that are zero at first stay zero.
-        freeze: Patterns of parameters that stay as they are (``conv*``).
-        only: Patterns of the parameters that are trained; all where empty.
-        batch_norm: ``train`` uses each batch's statistics, ``frozen`` those that the model has.
-        mixup: Blend samples and labels in pairs; the parameter of the beta distribution.
-        patience: Stop after so many epochs without a better score, and keep the best.
-        metrics: What is scored; the task's own where empty.
-        output: The output that is learned; the first of floats where None.
-        checkpoint: A folder that keeps the state after each epoch.
-        resume: Go on from the checkpoint.
-        seed: Decides the order of samples and all that is random.
-        target: Where to train.
-        threads: Threads of the sessions.
-    """
-
-    data: str
-    eval_data: str | None = None
-    loss: str = "cross-entropy"
-    optimizer: str = "adam"
-    rate: float | None = None
-    schedule: str = "constant"
-    epochs: int = 5
-    batch_size: int = 32
-    accumulate: int = 1
-    clip: float | None = None
-    average: float | None = None
-    keep_zeros: bool = False
-    freeze: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    batch_norm: Literal["train", "frozen"] = "train"
-    mixup: float | None = None
-    patience: int | None = None
-    metrics: tuple[str, ...] = ()
-    output: str | None = None
-    checkpoint: Path | None = None
-    resume: bool = False
-    seed: int = 0
-    target: Target = TARGETS["cpu"]
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to.
-
-    Attributes:
-        number: From 1.
-        loss: The mean over samples, as they were trained on.
-        rate: The last learning rate.
-        metrics: Scores on the held-out data.
-        seconds: How long it took, scoring included.
-        updates: Updates since the beginning.
-    """
-
-    number: int
-    loss: float
-    rate: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    updates: int = 0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The trained artifact, in inference form, and how it went.
-
-    Attributes:
-        artifact: The model.
-        epochs: One row an epoch.
-        parameters: How many numbers were trained.
-    """
-
-    artifact: Artifact
-    epochs: tuple[Epoch, ...]
-    parameters: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return {"parameters": self.parameters, "epochs": [asdict(epoch) for epoch in self.epochs]}
 
 
 Observer = Callable[[Epoch], None]
@@ -200,7 +103,7 @@ class _Run:
             self.trained.spec,
             request.batch_size,
             request.seed,
-            augment=_mixup(request.mixup, _class_count(artifact, self.graph.output))
+            augment=mixup(request.mixup, _class_count(artifact, self.graph.output))
             if request.mixup
             else None,
         )
@@ -441,25 +344,3 @@ def _class_count(artifact: Artifact, output: str) -> int | None:
         return None
     size = shape[-1] if len(shape) <= 3 else shape[1]
     return size if isinstance(size, int) else None
-
-
-def _mixup(alpha: float, classes: int | None) -> Augment:
-    """Return what blends each batch with itself in another order; labels become soft.
-
-    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018).
-    """
-
-    def blend(batch: Batch, rng: np.random.Generator) -> Batch:
-        share = np.float32(rng.beta(alpha, alpha))
-        order = rng.permutation(len(batch))
-        inputs = {
-            name: share * array + (1 - share) * array[order] if array.dtype.kind == "f" else array
-            for name, array in batch.inputs.items()
-        }
-        labels = batch.labels
-        assert labels is not None  # Shuffled refuses data without
-        if labels.dtype.kind in "iu" and classes is not None:
-            labels = np.eye(classes, dtype=np.float32)[labels]
-        return Batch(inputs, share * labels + (1 - share) * labels[order])
-
-    return blend

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact as Artifact
     from onnxsmith.artifact import Step as Step
     from onnxsmith.errors import SmithError as SmithError
+    from onnxsmith.passes.autodiff.gradients import gradients as gradients
     from onnxsmith.passes.pipeline import PassPipeline as PassPipeline
     from onnxsmith.pipeline.data import open_data as open_data
     from onnxsmith.pipeline.evaluation import evaluate as evaluate
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from onnxsmith.pipeline.recipe import Recipe as Recipe
     from onnxsmith.pipeline.recipe import load_recipe as load_recipe
     from onnxsmith.pipeline.run import run_recipe as run_recipe
+    from onnxsmith.pipeline.training.request import TrainRequest as TrainRequest
+    from onnxsmith.pipeline.training.train import train as train
     from onnxsmith.runtime.bench import bench as bench
     from onnxsmith.runtime.session import Session as Session
     from onnxsmith.spec import ModelSpec as ModelSpec
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from onnxsmith.target import Target as Target
 
 _PUBLIC = {
+    "TrainRequest": "pipeline.training.request",
+    "gradients": "passes.autodiff.gradients",
+    "train": "pipeline.training.train",
     "Artifact": "artifact",
     "ModelSpec": "spec",
     "OptimizeRequest": "pipeline.optimize",

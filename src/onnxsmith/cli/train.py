@@ -10,7 +10,7 @@ import click
 from onnxsmith.cli.options import json_option, seed_option, target_option, threads_option
 
 if TYPE_CHECKING:
-    from onnxsmith.pipeline.training.train import Epoch
+    from onnxsmith.pipeline.training.request import Epoch, TrainResult
 
 
 @click.command("train")
@@ -133,9 +133,8 @@ def command(
     Backward pass and optimizer are ordinary ONNX operators: what runs the model trains it.
     """
     from onnxsmith.artifact import Artifact
-    from onnxsmith.cli.output import print_json, print_line
-    from onnxsmith.pipeline.training.history import write_csv
-    from onnxsmith.pipeline.training.train import TrainRequest, train
+    from onnxsmith.pipeline.training.request import TrainRequest
+    from onnxsmith.pipeline.training.train import train
     from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
@@ -170,13 +169,20 @@ def command(
         threads=threads,
     )
     result = train(artifact, request, None if as_json else lambda row: _show(row, epochs))
-    result.artifact.save(target_file)
+    _finish(result, target_file, log, as_json)
+
+
+def _finish(result: TrainResult, output: Path, log: Path | None, as_json: bool) -> None:
+    from onnxsmith.cli.output import print_json, print_line
+    from onnxsmith.pipeline.training.history import write_csv
+
+    result.artifact.save(output)
     if log is not None:
         write_csv(log, result.epochs)
     if as_json:
         print_json(result.to_json())
         return
-    print_line(f"trained {result.parameters:,} parameters, wrote {target_file}")
+    print_line(f"trained {result.parameters:,} parameters, wrote {output}")
 
 
 def _show(row: Epoch, epochs: int) -> None:

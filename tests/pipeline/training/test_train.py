@@ -20,7 +20,8 @@ import pytest
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import RefusedError, SmithError, UsageError
 from onnxsmith.pipeline.training.batches import Shuffled
-from onnxsmith.pipeline.training.train import TrainRequest, train
+from onnxsmith.pipeline.training.request import TrainRequest
+from onnxsmith.pipeline.training.train import train
 
 TRAIN, TEST = "digits?split=train&scale=1/16", "digits?split=test&scale=1/16"
 REQUEST = TrainRequest(TRAIN, TEST, rate=3e-3, epochs=4, metrics=("accuracy",), threads=1)

@@ -1,0 +1,108 @@
+"""What a training run is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.target import TARGETS, Target
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """How to train.
+
+    Attributes:
+        data: A labelled data source as text.
+        eval_data: Held-out data, scored after each epoch.
+        loss: A loss with its options, such as ``cross-entropy:smoothing=0.1``.
+        optimizer: An optimizer with its options.
+        rate: The learning rate; the optimizer's own where None.
+        schedule: A schedule with its options.
+        epochs: Times that all samples are seen.
+        batch_size: Samples a gradient is computed of.
+        accumulate: Batches whose gradients make one update.
+        clip: The greatest length of the gradient.
+        average: Export a moving average of the parameters: how much of it stays in each update.
+        keep_zeros: Parameters that are zero at first stay zero.
+        freeze: Patterns of parameters that stay as they are (``conv*``).
+        only: Patterns of the parameters that are trained; all where empty.
+        batch_norm: ``train`` uses each batch's statistics, ``frozen`` those that the model has.
+        mixup: Blend samples and labels in pairs; the parameter of the beta distribution.
+        patience: Stop after so many epochs without a better score, and keep the best.
+        metrics: What is scored; the task's own where empty.
+        output: The output that is learned; the first of floats where None.
+        checkpoint: A folder that keeps the state after each epoch.
+        resume: Go on from the checkpoint.
+        seed: Decides the order of samples and all that is random.
+        target: Where to train.
+        threads: Threads of the sessions.
+    """
+
+    data: str
+    eval_data: str | None = None
+    loss: str = "cross-entropy"
+    optimizer: str = "adam"
+    rate: float | None = None
+    schedule: str = "constant"
+    epochs: int = 5
+    batch_size: int = 32
+    accumulate: int = 1
+    clip: float | None = None
+    average: float | None = None
+    keep_zeros: bool = False
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    batch_norm: Literal["train", "frozen"] = "train"
+    mixup: float | None = None
+    patience: int | None = None
+    metrics: tuple[str, ...] = ()
+    output: str | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    seed: int = 0
+    target: Target = TARGETS["cpu"]
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    Attributes:
+        number: From 1.
+        loss: The mean over samples, as they were trained on.
+        rate: The last learning rate.
+        metrics: Scores on the held-out data.
+        seconds: How long it took, scoring included.
+        updates: Updates since the beginning.
+    """
+
+    number: int
+    loss: float
+    rate: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    updates: int = 0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The trained artifact, in inference form, and how it went.
+
+    Attributes:
+        artifact: The model.
+        epochs: One row an epoch.
+        parameters: How many numbers were trained.
+    """
+
+    artifact: Artifact
+    epochs: tuple[Epoch, ...]
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {"parameters": self.parameters, "epochs": [asdict(epoch) for epoch in self.epochs]}
