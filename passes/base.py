@@ -27,6 +27,31 @@ Metric = Callable[[Session], float]
 """Scores a running model; higher is better."""
 
 
+Values = Mapping[str, Any]
+"""Inputs or outputs of a run by name."""
+
+
+def _same(values: Values) -> Values:
+    return values
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How to compare a model with one whose signature a pass changed.
+
+    Attributes:
+        feeds: Turns inputs of the old model into those of the new one.
+        back: Turns inputs of the new model into those of the old one.
+        outputs: Turns outputs of the old model into what the new one should give.
+        drops_inputs: Whether the new model may have fewer inputs.
+    """
+
+    feeds: Callable[[Values], Values] = _same
+    back: Callable[[Values], Values] = _same
+    outputs: Callable[[Values], Values] = _same
+    drops_inputs: bool = False
+
+
 @dataclass(frozen=True)
 class PassContext:
     """What a pass may need from outside.
@@ -87,6 +112,10 @@ class Pass(abc.ABC):
             SmithError: The pass cannot serve a model of this signature.
         """
         return spec
+
+    def conversion(self, spec: ModelSpec) -> Conversion:
+        """Return how values of this signature become values of the one that the pass gives."""
+        return Conversion()
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""

@@ -8,6 +8,7 @@ PASSES = Table(
     "pass",
     "onnxsmith.passes",
     {
+        "change-io": "onnxsmith.passes.layout.change_io:ChangeIo",
         "decompose": "onnxsmith.passes.fusion.decompose:Decompose",
         "convert-opset": "onnxsmith.passes.layout.convert_opset:ConvertOpset",
         "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",

@@ -12,7 +12,7 @@ import numpy as np
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.numerics import Difference, Tolerance, compare, compare_value
-from onnxsmith.passes.base import Samples
+from onnxsmith.passes.base import Conversion, Pass, Samples, Values
 from onnxsmith.passes.match import may_vary
 from onnxsmith.runtime.probe import probe_inputs
 from onnxsmith.runtime.session import Session
@@ -42,6 +42,30 @@ class Check:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A signature that a pass gives the model, and how values get there from the one before.
+
+    Attributes:
+        spec: The signature.
+        conversion: From the stage before.
+    """
+
+    spec: ModelSpec
+    conversion: Conversion
+
+
+def stages(spec: ModelSpec, passes: Sequence[Pass]) -> tuple[Stage, ...]:
+    """Return the signatures that passes give a model of this one, one after the other."""
+    found = []
+    for pass_ in passes:
+        conversion, changed = pass_.conversion(spec), pass_.signature(spec)
+        if changed != spec or conversion != Conversion():
+            found.append(Stage(changed, conversion))
+        spec = changed
+    return tuple(found)
+
+
 class Verifier:
     """Compares candidates with a reference on fixed probe inputs.
 
@@ -52,7 +76,7 @@ class Verifier:
         probes: Inputs to compare on.
         tolerance: Overrides the tolerance by element type.
         per_output: Overrides it for single outputs.
-        signatures: What a candidate's signature may be besides the reference's.
+        stages: What a candidate's signature may be besides the reference's, in order.
     """
 
     def __init__(
@@ -60,15 +84,23 @@ class Verifier:
         probes: Sequence[Feeds],
         tolerance: Tolerance | None = None,
         per_output: Mapping[str, Tolerance] | None = None,
-        signatures: Sequence[ModelSpec] = (),
+        stages: Sequence[Stage] = (),
     ) -> None:
         self.probes = probes
         self.tolerance = tolerance
         self.per_output = dict(per_output or {})
-        self.signatures = tuple(signatures)
+        self.stages = tuple(stages)
         self.unverified: frozenset[str] = frozenset()
         self._spec: ModelSpec | None = None
-        self._outputs: list[dict[str, Any]] = []
+        self._outputs: list[Values] = []
+        self._round_probes()
+
+    def _round_probes(self) -> None:
+        """Keep of the probes what every later signature can express."""
+        for stage in self.stages:
+            self.probes = [stage.conversion.feeds(feeds) for feeds in self.probes]
+        for stage in reversed(self.stages):
+            self.probes = [stage.conversion.back(feeds) for feeds in self.probes]
 
     def take_reference(self, artifact: Artifact) -> None:
         """Run the reference, twice where its operators may vary.
@@ -78,6 +110,8 @@ class Verifier:
         Raises:
             SmithError: The model does not run on the probes.
         """
+        if self._spec is not None:
+            self._move_on(artifact)
         with Session(artifact, optimize=False) as session:
             self._outputs = [session.run(feeds) for feeds in self.probes]
             varies = may_vary(artifact.model)
@@ -91,25 +125,56 @@ class Verifier:
         )
         self._spec = artifact.spec
 
+    def _move_on(self, artifact: Artifact) -> None:
+        """Turn the probes into those of a later stage, if the artifact has its signature."""
+        count = next(iter(self._stages_of(artifact.spec)), 0)
+        for stage in self.stages[:count]:
+            self.probes = [stage.conversion.feeds(feeds) for feeds in self.probes]
+        self.stages = self.stages[count:]
+        self.probes = [_known(feeds, artifact.spec) for feeds in self.probes]
+
+    def _stages_of(self, spec: ModelSpec) -> list[int]:
+        """Return how many stages may lie before a signature; none for the reference's own."""
+        assert self._spec is not None  # take_reference() comes first
+        found, drops, known = [], False, self._spec
+        for count in range(len(self.stages) + 1):
+            if count:
+                stage = self.stages[count - 1]
+                known, drops = stage.spec, drops or stage.conversion.drops_inputs
+            if not signature_change(_without_unused(known, spec) if drops else known, spec):
+                found.append(count)
+        return found
+
     def check(self, artifact: Artifact) -> Check:
         """Compare ``artifact`` with the reference."""
         assert self._spec is not None  # take_reference() comes first
-        changed = signature_change(self._spec, artifact.spec)
-        if changed and all(signature_change(s, artifact.spec) for s in self.signatures):
-            return Check(ok=False, differences=(), reason=changed)
+        check = Check(False, (), signature_change(self._spec, artifact.spec))
+        for count in self._stages_of(artifact.spec):
+            check = self._check(artifact, self.stages[:count])
+            if check.ok:
+                break
+        return check
+
+    def _check(self, artifact: Artifact, passed: Sequence[Stage]) -> Check:
+        probes, references = list(self.probes), list(self._outputs)
+        for stage in passed:
+            probes = [stage.conversion.feeds(feeds) for feeds in probes]
+            references = [stage.conversion.outputs(values) for values in references]
         try:
             with Session(artifact, optimize=False) as session:
-                outputs = [session.run(feeds) for feeds in self.probes]
+                outputs = [session.run(_known(feeds, artifact.spec)) for feeds in probes]
         except SmithError as error:
             return Check(ok=False, differences=(), reason=error.message)
-        differences = self._worst(outputs)
+        differences = self._worst(references, outputs)
         bad = [difference for difference in differences if not difference.ok]
         reason = f"output {bad[0].output!r}: {bad[0].reason}" if bad else ""
         return Check(not bad, differences, reason)
 
-    def _worst(self, outputs: Sequence[Mapping[str, Any]]) -> tuple[Difference, ...]:
+    def _worst(
+        self, references: Sequence[Values], outputs: Sequence[Values]
+    ) -> tuple[Difference, ...]:
         worst: dict[str, Difference] = {}
-        for reference, candidate in zip(self._outputs, outputs, strict=True):
+        for reference, candidate in zip(references, outputs, strict=True):
             for name, expected in reference.items():
                 if name in self.unverified:
                     continue
@@ -121,6 +186,17 @@ class Verifier:
         return tuple(worst.values())
 
 
+def _known(feeds: Feeds, spec: ModelSpec) -> Feeds:
+    """Return the feeds without those of inputs that a pass dropped."""
+    names = {value.name for value in spec.inputs}
+    return {name: value for name, value in feeds.items() if name in names}
+
+
+def _without_unused(spec: ModelSpec, reduced: ModelSpec) -> ModelSpec:
+    names = {value.name for value in reduced.inputs}
+    return ModelSpec(tuple(v for v in spec.inputs if v.name in names), spec.outputs)
+
+
 def make_verifier(
     artifact: Artifact,
     samples: Samples | None = None,
@@ -128,7 +204,7 @@ def make_verifier(
     seed: int = 0,
     tolerance: Tolerance | None = None,
     per_output: Mapping[str, Tolerance] | None = None,
-    signatures: Sequence[ModelSpec] = (),
+    stages: Sequence[Stage] = (),
 ) -> Verifier:
     """Return a verifier with its reference taken.
 
@@ -139,7 +215,7 @@ def make_verifier(
         seed: Seed of made-up inputs.
         tolerance: Overrides the tolerance by element type.
         per_output: Overrides it for single outputs.
-        signatures: What a candidate's signature may be besides the reference's.
+        stages: What a candidate's signature may be besides the reference's, in order.
 
     Raises:
         SmithError: The model cannot be run on any inputs that were given or made.
@@ -148,12 +224,12 @@ def make_verifier(
         given = list(islice(samples(), _PROBE_BATCHES))
         if not given:
             raise SmithError("the data is empty", "give data with at least one sample")
-        return _with_reference(artifact, given, tolerance, per_output, signatures)
+        return _with_reference(artifact, given, tolerance, per_output, stages)
     last = None
     for sizes in _PROBE_LADDER:
         probes = _probes(artifact, dict(dims or {}), sizes, seed)
         try:
-            return _with_reference(artifact, probes, tolerance, per_output, signatures)
+            return _with_reference(artifact, probes, tolerance, per_output, stages)
         except SmithError as error:
             last = error
     assert last is not None  # the loop either returned or failed
@@ -209,9 +285,9 @@ def _with_reference(
     probes: Sequence[Feeds],
     tolerance: Tolerance | None,
     per_output: Mapping[str, Tolerance] | None,
-    signatures: Sequence[ModelSpec],
+    stages: Sequence[Stage],
 ) -> Verifier:
-    verifier = Verifier(probes, tolerance, per_output, signatures)
+    verifier = Verifier(probes, tolerance, per_output, stages)
     verifier.take_reference(artifact)
     return verifier
 

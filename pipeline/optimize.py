@@ -12,17 +12,16 @@ import numpy as np
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.numerics import Tolerance
-from onnxsmith.passes.base import PassContext, Samples
+from onnxsmith.passes.base import Conversion, PassContext, Samples
 from onnxsmith.passes.manager import Dropped, PassManager, PipelineResult, VerifyMode
 from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
-from onnxsmith.passes.verify import Verifier, make_verifier
+from onnxsmith.passes.verify import Stage, Verifier, make_verifier, stages
 from onnxsmith.pipeline.data import open_data
-from onnxsmith.pipeline.frontends.repair import repair_graph
 from onnxsmith.pipeline.gate import Change, measure_change
 from onnxsmith.pipeline.slower import SlowFusions
 from onnxsmith.runtime.census import lost_fusions, runtime_census
-from onnxsmith.spec import ModelSpec, fixed_dims
+from onnxsmith.spec import fixed_dims
 from onnxsmith.target import TARGETS, Target
 
 _MODES: dict[str, VerifyMode] = {"end": "end", "each": "each", "off": "off"}
@@ -126,7 +125,7 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     artifact.spec.with_dims(request.dims)  # refuses unknown names
     pipeline = _pipeline(request)
     samples = _samples(artifact, request)
-    signatures = _signatures(artifact.spec, pipeline)
+    signatures = stages(artifact.spec, pipeline.passes)
     verifier, warnings = _verifier(artifact, request, samples, signatures)
     observers: list[Observer] = [Dump(request.dump)] if request.dump else []
     if request.verify == "each":
@@ -147,32 +146,6 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     if not request.gate or done.census_before == done.census_after:
         return result
     return _with_runtime_census(artifact, _gated(artifact, result, request, verifier), request)
-
-
-def load_artifact(path: Path, *, repair: bool = False) -> tuple[Artifact, tuple[str, ...]]:
-    """Read a model file; with ``repair``, mend what is invalid and say what was done.
-
-    Raises:
-        SmithError: The file holds no valid model, also after the repairs.
-    """
-    if not repair:
-        return Artifact.load(path), ()
-    done: list[str] = []
-    artifact = Artifact.load(path, done)
-    before = _shape_of_graph(artifact)
-    repair_graph(artifact.model)
-    after = _shape_of_graph(artifact)
-    if before[0] > after[0]:
-        done.append(f"removed {before[0] - after[0]} nodes that no output depends on")
-    if before[1] != after[1]:
-        done.append("gave unique names to nodes and values, and sorted the nodes")
-    done.append("inferred the shapes of all values anew")
-    return artifact, tuple(done)
-
-
-def _shape_of_graph(artifact: Artifact) -> tuple[int, list[str | None]]:
-    nodes = [node for graph in artifact.model.graphs() for node in graph]
-    return len(nodes), [v.name for node in nodes for v in node.outputs if v.uses()]
 
 
 def _pipeline(request: OptimizeRequest) -> PassPipeline:
@@ -325,27 +298,18 @@ def _samples(artifact: Artifact, request: OptimizeRequest) -> Samples | None:
     return stream
 
 
-def _signatures(spec: ModelSpec, pipeline: PassPipeline) -> list[ModelSpec]:
-    """Return the signatures that the passes give the model, one after the other."""
-    found = [spec]
-    for pass_ in pipeline.passes:
-        changed = pass_.signature(found[-1])
-        if changed != found[-1]:
-            found.append(changed)
-    return found[1:]
-
-
 def _verifier(
     artifact: Artifact,
     request: OptimizeRequest,
     samples: Samples | None,
-    signatures: Sequence[ModelSpec],
+    signatures: Sequence[Stage],
 ) -> tuple[Verifier | None, tuple[str, ...]]:
     if request.verify == "off":
         return None, ()
     dims = dict(request.dims)
-    for signature in signatures:  # what a pass fixes is checked at that size
-        dims |= fixed_dims(artifact.spec, signature)
+    for stage in signatures:  # what a pass fixes is checked at that size
+        if stage.conversion == Conversion():
+            dims |= fixed_dims(artifact.spec, stage.spec)
     try:
         verifier = make_verifier(
             artifact,
@@ -353,7 +317,7 @@ def _verifier(
             dims,
             request.seed,
             tolerance=request.tolerance,
-            signatures=signatures,
+            stages=signatures,
         )
     except SmithError as error:
         if samples is not None:
