@@ -98,8 +98,8 @@ def measure_noise(
     """Return the noise of each pair whose shapes agree, by the first model's name.
 
     Tensors are fetched in groups, and the samples are gone through once a group: what is held
-    does not grow with the number of tensors or of samples. Both graphs run as they stand, without the
-    runtime's own optimizations, which would fuse tensors away.
+    does not grow with the number of tensors or of samples. Both graphs run as they stand, without
+    the runtime's own optimizations, which would fuse tensors away.
 
     Raises:
         SmithError: A model does not run on the samples.
