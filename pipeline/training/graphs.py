@@ -128,6 +128,7 @@ def update_graph(
     dtype: ir.DataType,
     shape: Sequence[int | str],
     *,
+    scaled: bool = True,
     average: float | None = None,
     masked: bool = False,
 ) -> Artifact:
@@ -141,6 +142,7 @@ def update_graph(
         optimizer: What is written.
         dtype: The parameters' element type.
         shape: The parameters' shape.
+        scaled: Whether there is the input ``scale``.
         average: Keep a moving average of the parameters: how much of it stays in each update.
         masked: Keep parameters zero where the input ``mask`` is zero.
     """
@@ -154,11 +156,11 @@ def update_graph(
 
     parameter, gradient = add("parameter", dtype, shape), add("gradient", dtype, shape)
     rate, step = (add(name, ir.DataType.FLOAT, []) for name in ("rate", "step"))
-    scale = add("scale", ir.DataType.FLOAT, [])
     states = {name: add(name, dtype, shape) for name in optimizer.states}
-    scaled = w.op("Mul", gradient, w.cast(scale, dtype))
+    if scaled:
+        gradient = w.op("Mul", gradient, w.cast(add("scale", ir.DataType.FLOAT, []), dtype))
     moment = Moment(w.cast(rate, dtype), w.cast(step, dtype))
-    update = optimizer.update(w, parameter, scaled, states, moment)
+    update = optimizer.update(w, parameter, gradient, states, moment)
     new = update.parameter
     if masked:
         new = w.op("Mul", new, add("mask", dtype, shape))

@@ -25,6 +25,7 @@ class StepOptions:
     Attributes:
         optimizer: What makes new parameters.
         clip: The greatest length of the gradient of all parameters; longer ones are cut.
+        accumulates: Whether an update is made from the gradients of several batches.
         average: Keep a moving average of the parameters: how much of it stays in each update.
         keep_zeros: Parameters that are zero at first stay zero, as pruned ones have to.
         target: Where the sessions run.
@@ -33,6 +34,7 @@ class StepOptions:
 
     optimizer: Optimizer
     clip: float | None = None
+    accumulates: bool = False
     average: float | None = None
     keep_zeros: bool = False
     target: Target = TARGETS["cpu"]
@@ -223,6 +225,7 @@ class Stepper:
                     options.optimizer,
                     dtype,
                     shape,
+                    scaled=options.accumulates or options.clip is not None,
                     average=options.average,
                     masked=options.keep_zeros,
                 )
@@ -236,6 +239,7 @@ class Stepper:
                     options.optimizer,
                     dtype,
                     sizes,
+                    scaled=options.accumulates or options.clip is not None,
                     average=options.average,
                     masked=options.keep_zeros,
                 )

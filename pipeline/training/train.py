@@ -88,6 +88,7 @@ class _Run:
         options = StepOptions(
             self.optimizer,
             request.clip,
+            request.accumulate > 1,
             request.average,
             request.keep_zeros,
             request.target,

@@ -11,6 +11,8 @@ import onnx_ir as ir
 from onnxsmith.errors import UsageError
 from onnxsmith.passes.autodiff.writer import Writer
 
+_FLOOR = 1e-30
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -95,9 +97,19 @@ class Optimizer(abc.ABC):
 
 
 def blend(w: Writer, old: ir.Value, new: ir.Value, keep: float) -> ir.Value:
-    """Return ``keep old + (1 - keep) new``."""
+    """Return ``keep old + (1 - keep) new``, kept from vanishing."""
     kept = w.op("Mul", old, w.number(keep, old))
-    return w.op("Add", kept, w.op("Mul", new, w.number(1 - keep, new)))
+    return w.op("Add", kept, floored(w, w.op("Mul", new, w.number(1 - keep, new))))
+
+
+def floored(w: Writer, value: ir.Value) -> ir.Value:
+    """Return what is added to a state that decays, moved by too little to matter.
+
+    What is remembered of a unit that died would decay into numbers too small for full precision,
+    with which processors compute many times slower. The runtime's own setting against them only
+    counts in the first session of a process.
+    """
+    return w.op("Add", value, w.number(_FLOOR, value))
 
 
 def check_share(name: str, value: float) -> None:

@@ -8,7 +8,13 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.autodiff.writer import Writer
-from onnxsmith.pipeline.training.optimizers.base import Moment, Optimizer, Update, check_share
+from onnxsmith.pipeline.training.optimizers.base import (
+    Moment,
+    Optimizer,
+    Update,
+    check_share,
+    floored,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Momentum(Optimizer):
         """Write the update."""
         gradient = self.with_penalty(w, parameter, gradient)
         share = w.number(self.momentum, gradient)
-        velocity = w.op("Add", w.op("Mul", states["velocity"], share), gradient)
+        velocity = w.op("Add", w.op("Mul", states["velocity"], share), floored(w, gradient))
         way = w.op("Add", gradient, w.op("Mul", velocity, share)) if self.nesterov else velocity
         new = w.op("Sub", parameter, w.op("Mul", way, moment.rate))
         return Update(new, {"velocity": velocity})
@@ -108,6 +114,6 @@ class Lion(Optimizer):
         old = states["mean"]
         away = w.op("Sub", gradient, old)
         way = w.op("Sign", w.op("Sub", gradient, w.op("Mul", away, w.number(self.beta1, away))))
-        mean = w.op("Sub", gradient, w.op("Mul", away, w.number(self.beta2, away)))
+        mean = w.op("Sub", floored(w, gradient), w.op("Mul", away, w.number(self.beta2, away)))
         shrunk = self.shrunk(w, parameter, moment)
         return Update(w.op("Sub", shrunk, w.op("Mul", way, moment.rate)), {"mean": mean})
