@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,11 +33,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--samples", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps(SIDES[arguments.side](arguments.batch)))
+        print(json.dumps(SIDES[arguments.side](arguments.batch, *samples(arguments.samples))))
         return
-    times = compare(arguments.rounds, arguments.batch, arguments.keras)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder, "samples.npz")
+        keep_samples(kept, arguments.mnist)
+        times = compare(arguments.rounds, arguments.batch, arguments.keras, kept)
     ours = times["onnxsmith"]
     for side, values in times.items():
         ratio = statistics.median(o / v for o, v in zip(ours, values, strict=True))
@@ -46,7 +51,7 @@ def main() -> None:
         score(arguments.mnist)
 
 
-def compare(rounds: int, batch: int, keras: str | None) -> dict[str, list[float]]:
+def compare(rounds: int, batch: int, keras: str | None, kept: Path) -> dict[str, list[float]]:
     """Return each side's milliseconds a step, one value a round."""
     pythons = {"onnxsmith": sys.executable, "torch": sys.executable}
     if keras:
@@ -55,15 +60,29 @@ def compare(rounds: int, batch: int, keras: str | None) -> dict[str, list[float]
     for _ in range(rounds):
         for side, python in pythons.items():
             command = [python, __file__, "--side", side, "--batch", str(batch)]
+            command += ["--samples", str(kept)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             times[side].append(json.loads(done.stdout.splitlines()[-1]))
     return times
 
 
-def samples() -> tuple[np.ndarray, np.ndarray]:
-    """Return made-up images and labels."""
+def keep_samples(path: Path, mnist: Path | None) -> None:
+    """Write 6,000 images and labels for all sides: of MNIST, or made up."""
     rng = np.random.default_rng(0)
-    return rng.random((6000, 784), np.float32), rng.integers(0, 10, 6000)
+    images, labels = rng.random((6000, 784), np.float32), rng.integers(0, 10, 6000)
+    if mnist is not None:
+        from onnxsmith.pipeline.data import open_data
+
+        batch = next(open_data(f"mnist:{mnist}?split=train&scale=1/255").batches(6000))
+        images = next(iter(batch.inputs.values())).reshape(6000, 784).astype(np.float32)
+        labels = np.asarray(batch.labels, np.int64)
+    np.savez(path, images=images, labels=labels)
+
+
+def samples(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images and the labels."""
+    with np.load(path) as kept:
+        return kept["images"], kept["labels"]
 
 
 def model() -> bytes:
@@ -84,7 +103,7 @@ def model() -> bytes:
     return proto.SerializeToString()
 
 
-def run_onnxsmith(batch: int) -> float:
+def run_onnxsmith(batch: int, images: np.ndarray, labels: np.ndarray) -> float:
     """Return milliseconds a step on the plain runtime."""
     import onnx
 
@@ -98,7 +117,6 @@ def run_onnxsmith(batch: int) -> float:
     held = artifact.model.graph.initializers
     weights = {name: held[name].const_value.numpy() for name in SIZES}
     graph = gradient_graph(artifact, list(SIZES), make_loss("cross-entropy"))
-    images, labels = samples()
     options = StepOptions(make_optimizer("adam"), threads=1)
     with Stepper(graph, weights, {}, options) as stepper:
 
@@ -110,7 +128,7 @@ def run_onnxsmith(batch: int) -> float:
         return timed(step, batch, len(images))
 
 
-def run_torch(batch: int) -> float:
+def run_torch(batch: int, images: np.ndarray, labels: np.ndarray) -> float:
     """Return milliseconds a step of torch in eager mode."""
     import torch
 
@@ -118,12 +136,12 @@ def run_torch(batch: int) -> float:
     layers = [torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)]
     network = torch.nn.Sequential(*layers)
     optimizer = torch.optim.Adam(network.parameters())
-    images, labels = (torch.from_numpy(array) for array in samples())
+    pictures, classes = torch.from_numpy(images), torch.from_numpy(labels)
 
     def step(chosen: np.ndarray) -> float:
         picked = torch.from_numpy(chosen)
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(network(images[picked]), labels[picked])
+        loss = torch.nn.functional.cross_entropy(network(pictures[picked]), classes[picked])
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -131,7 +149,7 @@ def run_torch(batch: int) -> float:
     return timed(step, batch, len(images))
 
 
-def run_keras(batch: int) -> float:
+def run_keras(batch: int, images: np.ndarray, labels: np.ndarray) -> float:
     """Return milliseconds a step of Keras' own loop."""
     import os
 
@@ -144,7 +162,6 @@ def run_keras(batch: int) -> float:
     dense = keras.layers.Dense
     network = keras.Sequential([keras.Input((784,)), dense(128, "relu"), dense(10)])
     network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    images, labels = samples()
     network.fit(images, labels, batch_size=batch, epochs=1, verbose=0)
     epochs = max(STEPS * batch // len(images), 1)
     start = time.process_time()
