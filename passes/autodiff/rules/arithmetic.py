@@ -99,3 +99,22 @@ def _fit(b: Backward, *gradients: ir.Value | None) -> Gradients:
         None if gradient is None or not b.needs[i] else b.write.sum_to(gradient, b.x(i), b.y)
         for i, gradient in enumerate(gradients)
     ]
+
+
+def extreme(b: Backward) -> Gradients:
+    """The gradient, in equal shares, to the operands that are the maximum or minimum."""
+    w = b.write
+    masks = [
+        w.cast(w.op("Equal", b.x(i), b.y, dtype=BOOL), b.y.dtype) for i in range(len(b.node.inputs))
+    ]
+    count = masks[0]
+    for mask in masks[1:]:
+        count = w.op("Add", count, mask)
+    share = w.op("Div", b.grad, count)
+    return _fit(b, *[w.op("Mul", mask, share) for mask in masks])
+
+
+def average(b: Backward) -> Gradients:
+    """The gradient in equal shares."""
+    w, count = b.write, len(b.node.inputs)
+    return _fit(b, *[w.op("Mul", b.grad, w.number(1 / count, b.grad))] * count)

@@ -88,3 +88,15 @@ def _only_slice(b: Backward, place: int, axis: int) -> ir.Value:
     last = w.op("Sub", w.op("Sub", whole, first), w.ints([1]))
     pads = w.op("Concat", first, last, attributes={"axis": 0})
     return w.op("Pad", grad, pads, None, w.ints([axis]))
+
+
+def gather_elements(b: Backward) -> Gradients:
+    """Each element of the gradient is added to the element that it was picked from."""
+    return [add_at(b, b.write.zeros_like(b.x(0)), b.x(1), b.grad, b.axis(0))]
+
+
+def triangle(b: Backward) -> Gradients:
+    """The same triangle of the gradient."""
+    attributes = {"upper": b.int("upper", 1)}
+    given = [b.grad] if b.optional(1) is None else [b.grad, b.x(1)]
+    return [b.write.op("Trilu", *given, attributes=attributes)]

@@ -94,3 +94,17 @@ def _through(
     along = w.reduce("ReduceMean", w.op("Mul", inner, normal), axes)
     rest = w.op("Sub", w.op("Sub", inner, middle), w.op("Mul", normal, along))
     return w.op("Mul", rest, inverse)
+
+
+def instance(b: Backward) -> Gradients:
+    """As :func:`layer` over the places of each channel of each sample."""
+    w, x, scale = b.write, b.x(0), b.x(1)
+    places = list(range(2, rank_of(x)))
+    spread = w.ints([1, -1, *[1] * len(places)])
+    middle, inverse = batch_statistics(w, x, places, b.float("epsilon", 1e-5))
+    normal = w.op("Mul", w.op("Sub", x, middle), inverse)
+    inner = w.op("Mul", b.grad, w.op("Reshape", scale, spread))
+    axes = [0, *places]
+    second = w.reduce("ReduceSum", w.op("Mul", b.grad, normal), axes, keep=False)
+    third = w.reduce("ReduceSum", b.grad, axes, keep=False)
+    return [_through(w, inner, normal, inverse, places), second, third]

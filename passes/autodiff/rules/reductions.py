@@ -58,3 +58,20 @@ def kept(b: Backward, value: ir.Value) -> ir.Value:
 
 def _spread(b: Backward, value: ir.Value) -> ir.Value:
     return b.write.op("Expand", kept(b, value), b.write.shape_of(b.x()))
+
+
+def extreme(b: Backward) -> Gradients:
+    """The gradient, in equal shares, to where the maximum or minimum is."""
+    w, x = b.write, b.x()
+    axes = axes_of(b)
+    if not axes:
+        return [b.grad]
+    mask = w.cast(w.op("Equal", x, kept(b, b.y), dtype=ir.DataType.BOOL), x.dtype)
+    shares = w.op("Div", kept(b, b.grad), w.reduce("ReduceSum", mask, axes))
+    return [w.op("Mul", mask, shares)]
+
+
+def cumulative(b: Backward) -> Gradients:
+    """The cumulative sum from the other end."""
+    attributes = {"exclusive": b.int("exclusive", 0), "reverse": 1 - b.int("reverse", 0)}
+    return [b.write.op("CumSum", b.grad, b.x(1), attributes=attributes)]

@@ -146,3 +146,58 @@ def _scattered(b: Backward, axes: list[int]) -> ir.Value:
         field = w.fill(w.op("Concat", *sizes, attributes={"axis": 0}), grad, 0)
         grad = w.op("ScatterElements", field, index, grad, attributes={"axis": axis})
     return grad
+
+
+def pad(b: Backward) -> Gradients:
+    """The gradient without what was padded; constants only."""
+    w, x = b.write, b.x()
+    if b.string("mode", "constant") != "constant":
+        raise NotDifferentiableError("its padding repeats elements")
+    rank = rank_of(x)
+    axes = list(range(rank)) if b.optional(3) is None else ints_of(b.optional(3))
+    pads = ints_of(b.x(1))
+    if axes is None or pads is None:
+        raise NotDifferentiableError("its padding is computed")
+    start = w.ints(pads[: len(axes)])
+    shape = w.op("Shape", b.y, dtype=INT64)
+    sizes = w.op("Gather", shape, w.ints([axis % rank for axis in axes]))
+    end = w.op("Sub", sizes, w.ints(pads[len(axes) :]))
+    inside = w.op("Slice", b.grad, w.op("Max", start, w.ints([0])), end, w.ints(axes))
+    if min(pads) >= 0:
+        return [inside]
+    cut = [max(-pad, 0) for pad in pads]
+    return [w.op("Pad", inside, w.ints(cut), None, w.ints(axes))]
+
+
+def tile(b: Backward) -> Gradients:
+    """The sum over the copies."""
+    w, x = b.write, b.x()
+    rank = rank_of(x)
+    # [r0, n0, r1, n1, ...]: the copies get dimensions of their own, and are summed over.
+    pairs = w.op("Concat", *_columns(b, b.x(1), w.shape_of(x)), attributes={"axis": 1})
+    apart = w.op("Reshape", b.grad, w.op("Reshape", pairs, w.ints([-1])))
+    return [w.reduce("ReduceSum", apart, list(range(0, 2 * rank, 2)), keep=False)]
+
+
+def _columns(b: Backward, *vectors: ir.Value) -> list[ir.Value]:
+    return [b.write.op("Unsqueeze", vector, b.write.ints([1])) for vector in vectors]
+
+
+def depth_to_space(b: Backward) -> Gradients:
+    """Blocks back into channels."""
+    w, x, size = b.write, b.x(), b.int("blocksize", 1)
+    if b.string("mode", "DCR") == "DCR":
+        return [w.op("SpaceToDepth", b.grad, attributes={"blocksize": size})]
+    shape = w.op("Shape", x, dtype=INT64)
+    parts = [w.op("Slice", shape, w.ints([i]), w.ints([i + 1]), w.ints([0])) for i in range(4)]
+    block = w.ints([size])
+    sizes = [parts[0], w.ints([-1]), parts[2], block, parts[3], block]
+    apart = w.op("Reshape", b.grad, w.op("Concat", *sizes, attributes={"axis": 0}))
+    turned = w.op("Transpose", apart, attributes={"perm": [0, 1, 3, 5, 2, 4]})
+    return [w.op("Reshape", turned, shape)]
+
+
+def space_to_depth(b: Backward) -> Gradients:
+    """Channels back into blocks."""
+    attributes = {"blocksize": b.int("blocksize", 1), "mode": "DCR"}
+    return [b.write.op("DepthToSpace", b.grad, attributes=attributes)]

@@ -144,6 +144,23 @@ def test_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         "lo = Constant <value_float = -0.5> () hi = Constant <value_float = 0.5> ()"
         "t = Clip(x, lo, hi)",
         "t = Cast <to = 11> (x)",
+        "a = Constant <value_ints = [1]> () t = ReduceMax(x, a)",
+        "t = ReduceMin <keepdims = 0> (x)",
+        "a = Constant <value_ints = [0, 2]> () t = ReduceLogSumExp(x, a)",
+        "a = Constant <value_ints = [2]> () t = ReduceL2(x, a)",
+        "e = Exp(x) t = Max(x, e)",
+        "s = Neg(x) t = Min(x, s)",
+        "e = Exp(x) t = Mean(x, e)",
+        "a = Constant <value_int = 1> () t = CumSum <exclusive = 1> (x, a)",
+        "a = Constant <value_int = 2> () t = CumSum <reverse = 1> (x, a)",
+        "p = Constant <value_ints = [1, 0, 2, 0, 3, 1]> () t = Pad(x, p)",
+        "r = Constant <value_ints = [2, 1, 3]> () t = Tile(x, r)",
+        "t = Trilu <upper = 0> (x)",
+        "t = Softplus(x)",
+        "t = Softsign(x)",
+        "t = HardSwish(x)",
+        "t = Selu(x)",
+        "t = Mish(x)",
     ],
 )
 @pytest.mark.parametrize("shape", ["2, 3, 4", "n, 3, m"])
@@ -151,6 +168,55 @@ def test_what_moves_and_reduces(body: str, shape: str) -> None:
     tail = "u = Mul(t, t) y = ReduceSum <keepdims = 0> (u) z = Cast <to = 1> (y)"
     text = f"g (float[{shape}] x) => (float z) {{ {body} {tail} }}"
     check_gradients(model_of(text), {"x": normal(2, 3, 4)}, ["x"])
+
+
+def test_padding_by_less_than_nothing_cuts() -> None:
+    text = (
+        "g (float[2, 4] x) => (float[2, 5] y) { p = Constant <value_ints = [-1, 2]> ()"
+        "v = Constant <value_float = 3.0> () a = Constant <value_ints = [-1]> ()"
+        "t = Pad(x, p, v, a) y = Mul(t, t) }"
+    )
+    x = normal(2, 4)
+    expected = 2 * x
+    expected[:, 0] = 0
+    with Session(gradients(Artifact.from_proto(model_of(text)), "y", ["x"])) as session:
+        close(session.run({"x": x})["x_gradient"], expected, 1e-6, "x")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "DepthToSpace <blocksize = 2>",
+        'DepthToSpace <blocksize = 2, mode = "CRD">',
+        "SpaceToDepth <blocksize = 2>",
+    ],
+)
+def test_blocks(call: str) -> None:
+    text = (
+        "g (float[n, 8, 2, 4] x, float[n, c, h, w] k) => (float[n, c, h, w] y)"
+        f"{{ t = {call} (x) y = Mul(t, k) }}"
+    )
+    shape = (2, 32, 1, 2) if call.startswith("Space") else (2, 2, 4, 8)
+    check_gradients(model_of(text), {"x": normal(2, 8, 2, 4), "k": normal(*shape)}, ["x"])
+
+
+def test_elements_picked_twice_are_added_up() -> None:
+    text = (
+        "g (float[3, 4] x, int64[3, 5] i, float[3, 5] k) => (float[3, 5] y)"
+        "{ t = GatherElements <axis = 1> (x, i) y = Mul(t, k) }"
+    )
+    indices = np.array([[0, 0, 3, -1, 1], [2, 2, 2, 0, 1], [1, 3, 3, 0, 0]])
+    feeds = {"x": normal(3, 4), "i": indices, "k": normal(3, 5)}
+    check_gradients(model_of(text), feeds, ["x"])
+
+
+def test_instance_normalization() -> None:
+    text = (
+        "g (float[2, 3, 4] x, float[3] s, float[3] b, float[2, 3, 4] k) => (float[2, 3, 4] y)"
+        "{ t = InstanceNormalization <epsilon = 0.001> (x, s, b) y = Mul(t, k) }"
+    )
+    feeds = {"x": normal(2, 3, 4), "s": normal(3), "b": normal(3), "k": normal(2, 3, 4)}
+    check_gradients(model_of(text), feeds, ["x", "s", "b"])
 
 
 def test_layer_normalization() -> None:
