@@ -55,8 +55,6 @@ class Checkpoint:
             return None
         try:
             with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    raise zipfile.BadZipFile
                 if archive.getinfo(_ABOUT).file_size > _LARGEST_ABOUT:
                     raise ValueError
                 about = json.loads(archive.read(_ABOUT))
