@@ -27,7 +27,9 @@ LITE = "real/models/tflite/mlperf_tiny"
         # the same moment of training: no conversion of the one can equal the other.
         ("ad01", "ad01_fp32", -10.0, 10.0, 47, 3e-2),
         ("pretrainedResnet", "pretrainedResnet", 0.0, 255.0, 31, 1e-3),
-        ("vww_96", "vww_96_float", 0.0, 1.0, 65, 1e-3),
+        # 65, but on a busy machine TensorFlow's own optimizer leaves a scale apart now and then;
+        # with its batch normalizations not folded the network has more than 90.
+        ("vww_96", "vww_96_float", 0.0, 1.0, 70, 1e-3),
     ],
 )
 def test_networks_equal_their_siblings(
