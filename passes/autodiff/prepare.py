@@ -8,7 +8,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from onnxsmith.passes.base import PassContext
-from onnxsmith.passes.match import STANDARD
+from onnxsmith.passes.cleanup.infer_shapes import InferShapes
+from onnxsmith.passes.fusion.contrib import DOMAIN as CONTRIBUTED
+from onnxsmith.passes.fusion.decompose import Decompose
+from onnxsmith.passes.match import STANDARD, all_nodes
 from onnxsmith.passes.pipeline import PassPipeline
 
 OLDEST = 18
@@ -42,6 +45,10 @@ def prepare(model: ir.Model, variables: Iterable[str]) -> ir.Model:
     current = max((model.opset_imports.get(domain, 0) for domain in STANDARD), default=0)
     if not current:
         model.opset_imports[""] = OLDEST
+    if any(node.domain == CONTRIBUTED for node in all_nodes(model)):
+        # The runtime's own operators are known by what they are made of, not by rules.
+        InferShapes().apply(model, PassContext())
+        Decompose().apply(model, PassContext())
     steps = f"convert-opset:opset={OLDEST},{_PASSES}" if 0 < current < OLDEST else _PASSES
     for step in PassPipeline.parse(steps).passes:
         model = step.apply(model, PassContext()).model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx.parser
 import pytest
 from tests.passes.autodiff.checking import check_gradients, close, model_of
 
@@ -208,6 +209,19 @@ def test_elements_picked_twice_are_added_up() -> None:
     indices = np.array([[0, 0, 3, -1, 1], [2, 2, 2, 0, 1], [1, 3, 3, 0, 0]])
     feeds = {"x": normal(3, 4), "i": indices, "k": normal(3, 5)}
     check_gradients(model_of(text), feeds, ["x"])
+
+
+def test_operators_of_the_runtime_are_written_plainly_first() -> None:
+    head = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
+    fused = "y = com.microsoft.QuickGelu <alpha = 1.702> (x)"
+    plain = "a = Constant <value_float = 1.702> () b = Mul(x, a) c = Sigmoid(b) y = Mul(x, c)"
+    found = []
+    for body in (fused, plain):
+        proto = onnx.parser.parse_model(f"{head} g (float[2, 4] x) => (float[2, 4] y) {{ {body} }}")
+        with Session(gradients(Artifact.from_proto(proto), "y", ["x"])) as session:
+            x = np.linspace(-3, 3, 8, dtype=np.float32).reshape(2, 4)
+            found.append(session.run({"x": x})["x_gradient"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
 
 
 def test_instance_normalization() -> None:
