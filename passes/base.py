@@ -59,6 +59,7 @@ class PassContext:
     Attributes:
         target: Where the model will run.
         samples: Feeds to calibrate with.
+        synthetic: Whether these are made up, and say nothing about real ones.
         metric: The user's score of a model; higher is better.
         max_drop: How much of the metric may be lost.
         seed: Seed of all randomness.
@@ -66,6 +67,7 @@ class PassContext:
 
     target: Target = TARGETS["cpu"]
     samples: Samples | None = None
+    synthetic: bool = False
     metric: Metric | None = None
     max_drop: float | None = None
     seed: int = 0

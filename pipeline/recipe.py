@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from onnxsmith.errors import SmithError
+from onnxsmith.pipeline.quantization.modes import MODES, NEED_DATA
 
 # A recipe is a page of text; anything larger is not one.
 _MAX_BYTES = 1024 * 1024
@@ -52,7 +53,10 @@ class OptimizeRecipe(_Part):
 class QuantizeRecipe(_Part):
     """How the model is quantized."""
 
-    mode: Literal["dynamic", "static"] = "static"
+    mode: str = Field("static", description="dynamic or static.")
+    exclude: tuple[str, ...] = Field((), description="Nodes, by name or operator, kept in float.")
+    only: tuple[str, ...] = Field((), description="The only nodes to quantize; all if omitted.")
+    allow_poor_data: bool = Field(False, description="Calibrate on random data or few samples.")
     per_channel: bool = True
     reduce_range: bool = False
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
@@ -61,6 +65,13 @@ class QuantizeRecipe(_Part):
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss of the metric; a greater one refuses the model."
     )
+
+    @pydantic.field_validator("mode")
+    @classmethod
+    def _known_mode(cls, mode: str) -> str:
+        if mode not in MODES:
+            raise ValueError(f"unknown mode; known: {', '.join(MODES)}")
+        return mode
 
 
 class EvaluateRecipe(_Part):
@@ -95,8 +106,8 @@ class Recipe(_Part):
 
     @pydantic.model_validator(mode="after")
     def _needs_data(self) -> Recipe:
-        if self.quantize and self.quantize.mode == "static" and not self.data:
-            raise ValueError("static quantization needs 'data' to calibrate with")
+        if self.quantize and self.quantize.mode in NEED_DATA and not self.data:
+            raise ValueError(f"{self.quantize.mode} quantization needs 'data' to calibrate with")
         if (self.evaluate or (self.quantize and self.quantize.max_drop is not None)) and (
             not self.eval_data
         ):

@@ -14,7 +14,8 @@ from onnxsmith.pipeline.data import content_digest, open_data, refuse_shared
 from onnxsmith.pipeline.evaluation import evaluate
 from onnxsmith.pipeline.frontends.convert import convert
 from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
-from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.pipeline.quantization.run import quantize
 from onnxsmith.pipeline.recipe import Recipe
 from onnxsmith.pipeline.report import collect
 from onnxsmith.pipeline.report.model import Amount, Report, Stage
@@ -161,6 +162,9 @@ def _quantize(context: StageContext) -> Report:
             eval_data=recipe.eval_data,
             metric=options.metric,
             max_drop=options.max_drop,
+            exclude=options.exclude,
+            only=options.only,
+            allow_poor_data=options.allow_poor_data,
             per_channel=options.per_channel,
             reduce_range=options.reduce_range,
             method=options.method,

@@ -19,7 +19,11 @@ from onnxruntime.quantization import (
 )
 
 from onnxsmith.errors import SmithError
-from onnxsmith.passes.base import Effect, Pass, PassContext, PassResult, Samples
+from onnxsmith.passes.base import PassContext, PassResult, Samples
+from onnxsmith.passes.match import all_nodes
+from onnxsmith.passes.quantization.base import QuantizingPass
+from onnxsmith.passes.quantization.calibration.samples import describe_data, refuse_poor_data
+from onnxsmith.passes.quantization.select import LeftFloat, label
 from onnxsmith.passes.quantization.through_files import quantize_through_files
 
 _METHODS = {
@@ -30,7 +34,7 @@ _METHODS = {
 
 
 @dataclass(frozen=True)
-class QuantizeStatic(Pass):
+class QuantizeStatic(QuantizingPass):
     """Store weights and activations in int8, with ranges learned from calibration data.
 
     ``x = s (q - z)`` for each tensor, written as QuantizeLinear and DequantizeLinear pairs that
@@ -44,17 +48,30 @@ class QuantizeStatic(Pass):
     """
 
     name: ClassVar[str] = "quantize-static"
-    effect: ClassVar[Effect] = "lossy"
     needs: ClassVar[tuple[str, ...]] = ("samples",)
 
     per_channel: bool = True
     reduce_range: bool = False
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
     samples: int = 256
+    allow_poor_data: bool = False
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Calibrate and quantize through onnxruntime."""
+        """Calibrate and quantize through onnxruntime.
+
+        Raises:
+            SmithError: The data are empty, random, few, or hold NaN or infinity; the model is
+                quantized already, or nothing in it can be quantized.
+        """
         assert context.samples is not None  # check_context() came first
+        refuse_poor_data(context, self.allow_poor_data)
+        self.selection.check(model)
+        left = LeftFloat()
+        for node in all_nodes(model):
+            node.name = label(node)
+            reason = self.selection.refusal(node)
+            if reason:
+                left.add(node, reason)
         reader = _Reader(context.samples, self.samples)
 
         def quantize(source: Path, target: Path) -> None:
@@ -68,12 +85,17 @@ class QuantizeStatic(Pass):
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=_METHODS[self.method],
+                nodes_to_exclude=[entry["node"] for entry in left.to_json()],
             )
 
         result, count = quantize_through_files(model, quantize)
         if reader.samples == 0:
             raise SmithError("the calibration data is empty", "give data with at least one sample")
-        details = {"quantized": count, "calibration_samples": reader.samples}
+        details = {
+            "quantized": count,
+            "left_float": left.to_json(),
+            **describe_data(context, reader.samples),
+        }
         return PassResult(result, modified=True, details=details)
 
 

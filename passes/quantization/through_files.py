@@ -11,22 +11,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
+from onnxsmith.passes.quantization.detect import count_quantized, refuse_quantized
 from onnxsmith.storage.load import into_memory, load_model
 from onnxsmith.storage.save import save_model
-
-QUANTIZED_OPS = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "ConvInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "MatMulNBits",
-        "DynamicQuantizeMatMul",
-    }
-)
 
 
 def quantize_through_files(
@@ -41,10 +28,7 @@ def quantize_through_files(
     Raises:
         SmithError: The model is quantized already, nothing in it can be, or the quantizer fails.
     """
-    if count_quantized(model):
-        raise SmithError(
-            "the model is quantized already", "start from the float model it was made from"
-        )
+    refuse_quantized(model)
     with tempfile.TemporaryDirectory() as folder, _quiet_logging():
         source, target = Path(folder, "float.onnx"), Path(folder, "quantized.onnx")
         save_model(model, source)
@@ -69,11 +53,6 @@ def quantize_through_files(
     # The quantizer's helper stamps the newest IR version that onnx knows.
     quantized.ir_version = min(quantized.ir_version, max(model.ir_version, 10))
     return quantized, count
-
-
-def count_quantized(model: ir.Model) -> int:
-    """Return the number of quantized operators, those of subgraphs included."""
-    return sum(node.op_type in QUANTIZED_OPS for node in model.graph.all_nodes())
 
 
 @contextlib.contextmanager

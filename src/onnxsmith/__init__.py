@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from onnxsmith.pipeline.frontends.convert import convert as convert
     from onnxsmith.pipeline.optimize import OptimizeRequest as OptimizeRequest
     from onnxsmith.pipeline.optimize import optimize as optimize
-    from onnxsmith.pipeline.quantize import QuantizeRequest as QuantizeRequest
-    from onnxsmith.pipeline.quantize import quantize as quantize
+    from onnxsmith.pipeline.quantization.request import QuantizeRequest as QuantizeRequest
+    from onnxsmith.pipeline.quantization.run import quantize as quantize
     from onnxsmith.pipeline.recipe import Recipe as Recipe
     from onnxsmith.pipeline.recipe import load_recipe as load_recipe
     from onnxsmith.pipeline.run import run_recipe as run_recipe
@@ -44,7 +44,7 @@ _PUBLIC = {
     "ModelSpec": "spec",
     "OptimizeRequest": "pipeline.optimize",
     "PassPipeline": "passes.pipeline",
-    "QuantizeRequest": "pipeline.quantize",
+    "QuantizeRequest": "pipeline.quantization.request",
     "Recipe": "pipeline.recipe",
     "Session": "runtime.session",
     "SmithError": "errors",
@@ -58,7 +58,7 @@ _PUBLIC = {
     "load_recipe": "pipeline.recipe",
     "open_data": "pipeline.data",
     "optimize": "pipeline.optimize",
-    "quantize": "pipeline.quantize",
+    "quantize": "pipeline.quantization.run",
     "run_recipe": "pipeline.run",
 }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from onnxsmith.artifact import Artifact
-from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.pipeline.quantization.run import quantize
 
 ROOT = Path(__file__).resolve().parents[2]
 MATERIAL = Path(os.environ.get("ONNXSMITH_MATERIAL", ROOT.parent / "shared")) / "real"

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from onnxsmith.cli.options import (
-    data_option,
     dim_option,
     json_option,
     seed_option,
     target_option,
     threads_option,
 )
+from onnxsmith.pipeline.quantization.modes import MODES
 
 if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact
-    from onnxsmith.pipeline.quantize import QuantizeResult
+    from onnxsmith.pipeline.quantization.result import QuantizeResult
+
+# Names of nodes that are shown for each reason; --json has them all.
+_NAMES = 3
 
 
 @click.command("quantize")
@@ -33,11 +36,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--mode",
-    type=click.Choice(["dynamic", "static"]),
+    type=click.Choice(list(MODES)),
     required=True,
     help="dynamic needs no data; static calibrates with it.",
 )
-@data_option
+@click.option("--data", metavar="D", help="What to calibrate with: a data source, or 'random'.")
+@click.option(
+    "--allow-poor-data", is_flag=True, help="Calibrate even on random data or few samples."
+)
 @click.option("--eval-data", metavar="D", help="Held-out data to score on.")
 @click.option(
     "--metric",
@@ -51,6 +57,18 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     metavar="X",
     help="Refuse a result that loses more than X of the metric.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep nodes of this name or operator in float; may be repeated.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Quantize nodes of this name or operator only; may be repeated.",
 )
 @click.option(
     "--per-channel/--per-tensor",
@@ -83,11 +101,14 @@ if TYPE_CHECKING:
 def command(
     source: Path,
     output: Path,
-    mode: Literal["dynamic", "static"],
+    mode: str,
     data: str | None,
+    allow_poor_data: bool,
     eval_data: str | None,
     metric: str,
     max_drop: float | None,
+    exclude: tuple[str, ...],
+    only: tuple[str, ...],
     per_channel: bool,
     reduce_range: bool,
     method: Literal["minmax", "entropy", "percentile"],
@@ -105,7 +126,8 @@ def command(
     """
     from onnxsmith.artifact import Artifact
     from onnxsmith.pipeline.gate import measure_change
-    from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
+    from onnxsmith.pipeline.quantization.request import QuantizeRequest
+    from onnxsmith.pipeline.quantization.run import quantize
     from onnxsmith.spec import parse_dims
     from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
@@ -115,9 +137,12 @@ def command(
     request = QuantizeRequest(
         mode=mode,
         data=data,
+        allow_poor_data=allow_poor_data,
         eval_data=eval_data,
         metric=metric,
         max_drop=max_drop,
+        exclude=exclude,
+        only=only,
         per_channel=per_channel,
         reduce_range=reduce_range,
         method=method,
@@ -152,6 +177,7 @@ def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) 
         print_table("", ("output", "largest difference", "signal to noise"), rows)
     for warning in result.warnings:
         print_warning(warning)
+    _show_left(result)
     before, after = artifact.size_bytes, result.artifact.size_bytes
     print_line(f"weights {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.2f}x)")
     if result.before and result.after:
@@ -160,3 +186,16 @@ def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) 
     if speed:
         print_line(speed)
     print_line(f"wrote {output}")
+
+
+def _show_left(result: QuantizeResult) -> None:
+    """List what stayed in float: one row for each operator and reason, not for each node."""
+    from onnxsmith.cli.output import print_table
+    from onnxsmith.passes.quantization.select import grouped
+
+    rows = []
+    for (op, reason), names in grouped(result.left_float).items():
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        rows.append((f"{len(names)} {op}", reason, ", ".join(names[:_NAMES]) + more))
+    if rows:
+        print_table("", ("left in float", "because", "nodes"), rows)

@@ -106,7 +106,7 @@ def test_a_model_without_products_is_refused() -> None:
 
 def test_nan_in_calibration_data_is_refused() -> None:
     def bad() -> Iterator[dict[str, np.ndarray]]:
-        yield {"x": np.full((8, 16), np.nan, np.float32)}
+        yield {"x": np.full((32, 16), np.nan, np.float32)}
 
     with pytest.raises(SmithError, match="NaN or infinity"):
         QuantizeStatic().apply(gemm().model, PassContext(samples=bad))
@@ -121,3 +121,26 @@ def test_static_without_data_says_which_option_is_missing() -> None:
     with pytest.raises(SmithError) as caught:
         QuantizeStatic().check_context(PassContext())
     assert "--data" in caught.value.hint
+
+
+def test_random_data_is_refused_unless_asked_for_and_marked() -> None:
+    made_up = PassContext(samples=samples, synthetic=True)
+    with pytest.raises(SmithError, match="random data says nothing"):
+        QuantizeStatic().apply(gemm().model, made_up)
+    details = QuantizeStatic(allow_poor_data=True).apply(flat(), made_up).details
+    assert details["calibration_data"] == "random"
+    assert "random" in details["warnings"][0]
+
+
+def test_few_samples_are_refused_unless_asked_for_and_marked() -> None:
+    few = PassContext(samples=lambda: iter([{"x": X[:31]}]))
+    with pytest.raises(SmithError, match="31 samples only"):
+        QuantizeStatic().apply(gemm().model, few)
+    details = QuantizeStatic(allow_poor_data=True).apply(flat(), few).details
+    assert details["calibration_data"] == "few samples"
+    enough = PassContext(samples=lambda: iter([{"x": X[:31]}, {"x": X[31:32]}]))
+    assert "calibration_data" not in QuantizeStatic().apply(flat(), enough).details
+
+
+def flat() -> ir.Model:
+    return FlattenBiases().apply(gemm().model, PassContext()).model

@@ -11,7 +11,8 @@ from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.comparison import noise
 from onnxsmith.pipeline.comparison.compare import CompareRequest, compare_models, sample_stream
 from onnxsmith.pipeline.comparison.correspondence import correspondence
-from onnxsmith.pipeline.quantize import QuantizeRequest, quantize
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.pipeline.quantization.run import quantize
 
 RNG = np.random.default_rng(3)
 TEXT = """<ir_version: 10, opset_import: ["": 20]>

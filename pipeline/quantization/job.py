@@ -1,0 +1,77 @@
+"""One quantization at work: the artifact, what was asked, and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.passes.base import PassContext, Samples
+from onnxsmith.pipeline.data import DataSource, feeds, fixed_batch, open_data
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.runtime.probe import probe_inputs
+
+Array = np.ndarray[Any, Any]
+
+RANDOM = "random"
+"""Stands for made-up inputs where a data source is expected."""
+
+_CALIBRATION_BATCH = 8
+_RANDOM_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """An artifact to quantize, and what with.
+
+    Attributes:
+        artifact: The float model; never edited.
+        request: What was asked for.
+        source: The calibration data; None without any, or for random data.
+    """
+
+    artifact: Artifact
+    request: QuantizeRequest
+    source: DataSource | None = None
+
+    @classmethod
+    def open(cls, artifact: Artifact, request: QuantizeRequest) -> Job:
+        """Open the request's data.
+
+        Raises:
+            SmithError: It cannot be read, or does not fit the model.
+        """
+        if request.data is None or request.data == RANDOM:
+            return cls(artifact, request)
+        return cls(artifact, request, open_data(request.data, artifact.spec))
+
+    @property
+    def samples(self) -> Samples | None:
+        """Batches of inputs to calibrate and probe with; None without data."""
+        if self.source is not None:
+            return self._read
+        return self._make_up if self.request.data == RANDOM else None
+
+    def context(self) -> PassContext:
+        """Return what the passes may use."""
+        return PassContext(
+            target=self.request.target,
+            samples=self.samples,
+            synthetic=self.request.data == RANDOM,
+            seed=self.request.seed,
+        )
+
+    def _read(self) -> Iterator[dict[str, Array]]:
+        assert self.source is not None  # samples() chose this
+        for feed in feeds(self.source, self.artifact.spec, _CALIBRATION_BATCH):
+            yield feed.inputs
+
+    def _make_up(self) -> Iterator[dict[str, Array]]:
+        spec, request = self.artifact.spec, self.request
+        batch = fixed_batch(spec) or _CALIBRATION_BATCH
+        for index in range(_RANDOM_BATCHES):
+            seed = request.seed + index
+            yield probe_inputs(self.artifact.model, spec, request.dims, seed, batch)

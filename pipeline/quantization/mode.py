@@ -1,0 +1,41 @@
+"""The interface of a mode of quantization."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import ClassVar
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.passes.base import Pass
+from onnxsmith.pipeline.quantization.apply import apply_passes
+from onnxsmith.pipeline.quantization.job import Job
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.pipeline.quantization.result import QuantizeResult
+
+
+class Mode(abc.ABC):
+    """A way to quantize: most are a list of passes.
+
+    Class attributes:
+        needs_data: Whether there have to be samples to calibrate with.
+    """
+
+    needs_data: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def passes(self, artifact: Artifact, request: QuantizeRequest) -> Sequence[Pass]:
+        """Return the passes for this artifact, in order.
+
+        Raises:
+            SmithError: The request does not fit the mode.
+        """
+
+    def run(self, job: Job) -> QuantizeResult:
+        """Quantize; a mode that is a search does so in its own way.
+
+        Raises:
+            SmithError: The model cannot be quantized.
+            RefusedError: The result is broken.
+        """
+        return apply_passes(job, self.passes(job.artifact, job.request))

@@ -1,0 +1,57 @@
+"""What a user asks of quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from onnxsmith.target import TARGETS, Target
+
+
+@dataclass(frozen=True)
+class QuantizeRequest:
+    """How to quantize. A mode reads the fields that concern it.
+
+    Attributes:
+        mode: A row of ``modes.MODES``: ``dynamic`` needs no data, ``static`` calibrates with it.
+        data: A data source as text, or ``random`` for made-up inputs.
+        allow_poor_data: Calibrate even on random data, or on a handful of samples.
+        eval_data: Held-out data for the budget.
+        metric: What ``max_drop`` is about; higher is better.
+        max_drop: Largest loss of the metric that is accepted.
+        exclude: Patterns of nodes, by name or operator, that stay in float.
+        only: Patterns of the only nodes that are quantized; empty for all.
+        per_channel: One scale an output channel instead of one a tensor.
+        reduce_range: 7-bit weights, for x86 CPUs without VNNI.
+        method: How ranges are taken from calibration data.
+        samples: Most calibration batches to read.
+        target: Where the model will run.
+        dims: Sizes of symbolic dimensions in made-up inputs.
+        threads: Threads of sessions.
+        seed: Seed of made-up inputs.
+        progress: Told what is being done where it takes long.
+    """
+
+    mode: str = "dynamic"
+    data: str | None = None
+    allow_poor_data: bool = False
+    eval_data: str | None = None
+    metric: str = "accuracy"
+    max_drop: float | None = None
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    per_channel: bool = True
+    reduce_range: bool = False
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    samples: int = 256
+    target: Target = TARGETS["cpu"]
+    dims: Mapping[str, int] = field(default_factory=dict)
+    threads: int | None = None
+    seed: int = 0
+    progress: Callable[[str], None] | None = None
+
+    def say(self, words: str) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(words)

@@ -1,0 +1,46 @@
+"""What quantization made of an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.passes.manager import PipelineResult
+from onnxsmith.pipeline.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """The quantized artifact, how far it departs, and its scores where there is a budget.
+
+    Attributes:
+        artifact: The result, with its history.
+        pipeline: The passes as they ran.
+        warnings: What the user should know.
+        before: The input's scores; None without a budget.
+        after: The result's.
+    """
+
+    artifact: Artifact
+    pipeline: PipelineResult
+    warnings: tuple[str, ...] = ()
+    before: Evaluation | None = None
+    after: Evaluation | None = None
+
+    @property
+    def left_float(self) -> tuple[dict[str, str], ...]:
+        """The nodes that stayed in float: ``node``, ``op`` and ``reason`` of each."""
+        return tuple(
+            entry for run in self.pipeline.runs for entry in run.details.get("left_float", ())
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {
+            **self.pipeline.to_json(),
+            "warnings": list(self.warnings),
+            "left_float": list(self.left_float),
+            "before": self.before.to_json() if self.before else None,
+            "after": self.after.to_json() if self.after else None,
+        }
