@@ -12,6 +12,7 @@ PASSES = Table(
         "decompose": "onnxsmith.passes.fusion.decompose:Decompose",
         "convert-opset": "onnxsmith.passes.layout.convert_opset:ConvertOpset",
         "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",
+        "equalize-layers": "onnxsmith.passes.quantization.equalize_layers:EqualizeLayers",
         "fit-target": "onnxsmith.passes.layout.fit_target:FitTarget",
         "fix-names": "onnxsmith.passes.cleanup.fix_names:FixNames",
         "flatten-biases": "onnxsmith.passes.quantization.flatten_biases:FlattenBiases",
