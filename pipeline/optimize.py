@@ -19,6 +19,8 @@ from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Stage, Verifier, make_verifier, stages
 from onnxsmith.pipeline.data import open_data
 from onnxsmith.pipeline.gate import Change, measure_change
+from onnxsmith.pipeline.kernels.choose import choose_kernels, faster_fused
+from onnxsmith.pipeline.kernels.measure import Kernel
 from onnxsmith.pipeline.slower import SlowFusions
 from onnxsmith.runtime.census import lost_fusions, runtime_census
 from onnxsmith.spec import fixed_dims
@@ -83,6 +85,7 @@ class OptimizeResult:
     comparison: Mapping[str, Any] | None = None
     runtime_census_before: Mapping[str, int] | None = None
     runtime_census_after: Mapping[str, int] | None = None
+    kernels: tuple[Kernel, ...] = ()
 
     def check_in_words(self) -> str:
         """Say what the check found."""
@@ -111,6 +114,7 @@ class OptimizeResult:
             "speed": self.comparison,
             "runtime_census_before": self.runtime_census_before,
             "runtime_census_after": self.runtime_census_after,
+            "kernels": [kernel.to_json() for kernel in self.kernels],
         }
 
 
@@ -143,9 +147,43 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
         for name in done.unverified
     )
     result = OptimizeResult(done.artifact, done, done.dropped, warnings)
-    if not request.gate or done.census_before == done.census_after:
+    if not request.gate:
+        return result
+    result = _with_kernels(result, manager, request)
+    if result.artifact is done.artifact and done.census_before == done.census_after:
         return result
     return _with_runtime_census(artifact, _gated(artifact, result, request, verifier), request)
+
+
+def _with_kernels(
+    result: OptimizeResult, manager: PassManager, request: OptimizeRequest
+) -> OptimizeResult:
+    """Avoid fused kernels that measure slower than their parts, if the whole model agrees."""
+    request.say("measuring fused kernels")
+    try:
+        choice = choose_kernels(result.artifact, request.target, request.dims, request.threads)
+        result = replace(result, kernels=choice.kernels)
+        if not choice.passes:
+            return result
+        chosen = replace(manager, passes=choice.passes).run(result.artifact)
+        request.say("measuring the choice of kernels")
+        settings = (request.target, request.threads, request.dims, request.seed)
+        change = measure_change(result.artifact, chosen.artifact, *settings)
+    except SmithError as error:
+        words = f"kernels unmeasured: {error.message}"
+        return replace(result, warnings=(*result.warnings, words))
+    if chosen.dropped or change.slower:
+        return result
+    return replace(result, artifact=chosen.artifact, pipeline=_joined(result.pipeline, chosen))
+
+
+def _joined(first: PipelineResult, then: PipelineResult) -> PipelineResult:
+    return replace(
+        then,
+        runs=(*first.runs, *then.runs),
+        dropped=first.dropped,
+        census_before=first.census_before,
+    )
 
 
 def _pipeline(request: OptimizeRequest) -> PassPipeline:
@@ -261,16 +299,34 @@ def _with_runtime_census(
     except SmithError as error:
         words = f"the runtime's operators are unknown: {error.message}"
         return replace(result, warnings=(*result.warnings, words))
-    lost = tuple(
-        f"the runtime makes {now} {name} where it made {then} of the input"
-        for name, (then, now) in lost_fusions(before, after).items()
-    )
+    lost = _lost_in_words(artifact, lost_fusions(before, after), result, request)
     return replace(
         result,
         warnings=(*result.warnings, *lost),
         runtime_census_before=before,
         runtime_census_after=after,
     )
+
+
+def _lost_in_words(
+    artifact: Artifact,
+    lost: Mapping[str, tuple[int, int]],
+    result: OptimizeResult,
+    request: OptimizeRequest,
+) -> tuple[str, ...]:
+    """Name the fusions that the runtime no longer makes, but for those that were given up."""
+    given_up = {kernel.op_type for kernel in result.kernels if not kernel.pays}
+    plain = {name: name.rpartition(".")[2] for name in lost}
+    missed = [name for name in lost if plain[name] not in given_up]
+    settings = (request.target, request.dims, request.threads)
+    faster = faster_fused(artifact, {plain[name] for name in missed}, *settings) if missed else {}
+    words = []
+    for name in missed:
+        then, now = lost[name]
+        kernel = faster.get(plain[name])
+        why = f", and {kernel.comparison.sentence()}" if kernel else ""
+        words.append(f"the runtime makes {now} {name} where it made {then} of the input{why}")
+    return tuple(words)
 
 
 def _measure(

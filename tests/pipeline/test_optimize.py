@@ -5,10 +5,15 @@ import pytest
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
+from onnxsmith.passes.layout.set_session import SetSession
 from onnxsmith.passes.observers import census
 from onnxsmith.pipeline import optimize as module
 from onnxsmith.pipeline.gate import Change
+from onnxsmith.pipeline.kernels.choose import KernelChoice
+from onnxsmith.pipeline.kernels.measure import Kernel
 from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
+from onnxsmith.runtime.measurement import Comparison
+from onnxsmith.runtime.settings import SETTINGS_KEY
 
 # A cleanup (Identity) and a fusion (MatMul and Add).
 TEXT = "g (float[N,3] x) => (float[N,3] y) { a = Identity(x) m = MatMul(a, w) y = Add(m, b) }"
@@ -99,3 +104,68 @@ def test_nothing_to_change_is_not_measured(
         load_text("g (float[2] x) => (float[2] y) { y = Relu(x) }"), OptimizeRequest(gate=True)
     )
     assert calls == []
+
+
+SLOW_KERNEL = Kernel("Gelu", 2, 2.0, 1.0, Comparison("Gelu", "its parts", 2, 1.9, 2.1, "faster"))
+SWITCHED_OFF = KernelChoice((SLOW_KERNEL,), (SetSession(("GeluFusionL1",)),))
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, answer: KernelChoice | SmithError) -> None:
+    """Have the choice of kernels come out as ``answer``."""
+
+    def choose(*_: Any) -> KernelChoice:
+        if isinstance(answer, SmithError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(module, "choose_kernels", choose)
+
+
+def test_a_slow_kernel_is_switched_off(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen(monkeypatch, SWITCHED_OFF)
+    measured(monkeypatch, [FASTER, FASTER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert "GeluFusionL1" in result.artifact.model.metadata_props[SETTINGS_KEY]
+    assert ops(result.artifact) == {"Gemm": 1}
+    assert [step.name for step in result.artifact.history if step.name == "set-session"]
+    assert result.pipeline.verified
+    assert result.pipeline.census_before == {"Identity": 1, "MatMul": 1, "Add": 1}
+    (kernel,) = result.to_json()["kernels"]
+    assert (kernel["operator"], kernel["fused_ms"], kernel["plain_ms"]) == ("Gelu", 2.0, 1.0)
+
+
+def test_a_choice_that_the_whole_model_contradicts_is_not_taken(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, SWITCHED_OFF)
+    measured(monkeypatch, [SLOWER, FASTER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert SETTINGS_KEY not in result.artifact.model.metadata_props
+    assert result.kernels == (SLOW_KERNEL,)
+
+
+def test_kernels_that_cannot_be_measured_are_said(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, SmithError("no GPU"))
+    measured(monkeypatch, [FASTER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert result.warnings == ("kernels unmeasured: no GPU",)
+    assert ops(result.artifact) == {"Gemm": 1}
+
+
+def test_a_model_that_passes_leave_alone_may_get_settings(
+    load_text: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, SWITCHED_OFF)
+    measured(monkeypatch, [FASTER, FASTER])
+    plain = load_text("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    result = optimize(plain, OptimizeRequest(gate=True))
+    assert SETTINGS_KEY in result.artifact.model.metadata_props
+
+
+def test_without_the_gate_nothing_is_measured(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(monkeypatch, SmithError("called"))
+    assert optimize(artifact, OptimizeRequest()).warnings == ()

@@ -150,6 +150,15 @@ def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
         if changed:
             columns = ("operator that the runtime runs", "before", "after")
             print_table("", columns, [(name, *counts) for name, counts in changed.items()])
+    if result.kernels:
+        print_table(
+            "",
+            ("fused kernel", "places", "ms", "ms of its parts", "kept"),
+            [
+                (k.op_type, k.count, f"{k.fused_ms:.3g}", f"{k.plain_ms:.3g}", _yes(k.pays))
+                for k in result.kernels
+            ],
+        )
     for warning in (*result.dropped_in_words(), *result.warnings):
         print_warning(warning)
     before = sum(result.pipeline.census_before.values())
@@ -158,3 +167,7 @@ def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
     if result.speed:
         print_line(result.speed)
     print_line(f"wrote {output}")
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"

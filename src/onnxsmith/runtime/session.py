@@ -59,6 +59,8 @@ class Session:
         require_provider: A provider that must be in use, or the session fails.
         optimize: False switches all of the runtime's graph optimisations and weight packing off:
             what runs is the graph as it stands, which is what a check wants.
+        spin: Whether idle threads wait busily, as the runtime has them do: quickest for one
+            session, a disturbance where several take turns in one process.
         save_optimized: Where the runtime writes the graph that it made, weights in a file beside.
 
     Raises:
@@ -74,6 +76,7 @@ class Session:
         providers: Sequence[str] | None = None,
         require_provider: str | None = None,
         optimize: bool = True,
+        spin: bool = True,
         save_optimized: Path | None = None,
     ) -> None:
         self.artifact = artifact
@@ -81,7 +84,7 @@ class Session:
         self._raw = any(needs_raw(v.dtype) for v in (*self.spec.inputs, *self.spec.outputs))
         self._files = contextlib.ExitStack()
         names = resolve_providers(target, providers)
-        options = session_options(artifact, threads=threads, optimize=optimize)
+        options = session_options(artifact, threads=threads, optimize=optimize, spin=spin)
         if save_optimized is not None:
             _save_optimized(options, save_optimized)
         try:
@@ -248,7 +251,7 @@ class Binding:
 
 
 def session_options(
-    artifact: Artifact, *, threads: int | None = None, optimize: bool = True
+    artifact: Artifact, *, threads: int | None = None, optimize: bool = True, spin: bool = True
 ) -> ort.SessionOptions:
     """Return the runtime's options, with the settings that travel in the artifact.
 
@@ -262,6 +265,8 @@ def session_options(
         if threads < 1:
             raise SmithError(f"cannot run on {threads} threads", "give 1 or more")
         options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")

@@ -1,0 +1,1 @@
+"""Which fused kernels are faster on the target than what they stand for? Measured, not believed."""
