@@ -24,7 +24,7 @@ ALL_EXTRAS := sklearn,torch,images,tensorflow,keras,tflite,lightgbm,catboost,hug
 .PHONY: help quickstart test test-frameworks run-frameworks test-real lint format bench docs dist constraints clean
 
 help:
-	@echo "make quickstart   convert, check, optimize, quantize and report a model on built-in data"
+	@echo "make quickstart   train, check, optimize, quantize and report a model on built-in data"
 	@echo "make test         run the ordinary tests (installs PyTorch and scikit-learn's converter)"
 	@echo "make test-frameworks  run the tests of the other frontends, in an environment of its own that"
 	@echo "                  holds TensorFlow, Keras, JAX, the boosting libraries and transformers;"
@@ -94,7 +94,7 @@ $(VENV)/.made:
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing onnxsmith and what it needs (a minute or two)"
 	@$(INSTALL) setuptools
-	@$(EDITABLE) ".[sklearn]"
+	@$(EDITABLE) "."
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

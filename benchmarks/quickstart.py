@@ -27,14 +27,14 @@ def main() -> None:
     scores = {score["model"]: score["metrics"]["accuracy"] for score in report["scores"]}
     sizes = {size["model"]: size["size_bytes"] for size in report["sizes"]}
     ratios = {ratio["candidate"]: ratio for ratio in report["speedups"]}
-    drop = 100 * (scores["converted"] - scores["quantized"])
+    drop = 100 * (scores["trained"] - scores["quantized"])
     speed = ratios["quantized"]
     print(f"quickstart: {seconds:.0f} s")
     print(
-        f"accuracy: float32 {scores['converted']:.2%}, int8 {scores['quantized']:.2%}, "
+        f"accuracy: float32 {scores['trained']:.2%}, int8 {scores['quantized']:.2%}, "
         f"drop {drop:+.2f} points"
     )
-    print(f"size: int8 is {sizes['converted'] / sizes['quantized']:.2f}x smaller")
+    print(f"size: int8 is {sizes['trained'] / sizes['quantized']:.2f}x smaller")
     print(
         f"speed: int8 is {speed['ratio']:.2f}x as fast "
         f"(95 % interval {speed['low']:.2f} to {speed['high']:.2f})"

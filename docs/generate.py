@@ -23,6 +23,8 @@ from onnxsmith.passes.table import PASSES, PRESETS
 from onnxsmith.pipeline.data.query import COMMON, Options
 from onnxsmith.pipeline.data.table import SOURCES
 from onnxsmith.pipeline.evaluation.table import DEFAULTS, METRICS
+from onnxsmith.pipeline.frontends.layers.description import AnyLayer, Network
+from onnxsmith.pipeline.frontends.layers.kinds.base import Layer
 from onnxsmith.pipeline.recipe import Recipe
 from onnxsmith.target import TARGETS
 
@@ -36,6 +38,7 @@ def pages() -> dict[str, str]:
         "cli.md": _cli(),
         "data.md": _data(),
         "metrics.md": _metrics(),
+        "network.md": _network(),
         "passes.md": _passes(),
         "recipe.md": _recipe(),
         "targets.md": _targets(),
@@ -222,6 +225,31 @@ def _recipe() -> str:
     return _page(parts)
 
 
+def _network() -> str:
+    schema = Network.model_json_schema()
+    parts = [
+        "# Network fields",
+        "`onnxsmith schema network` prints the JSON schema of networks for editors. Every layer "
+        "has a `type`, and may have a `name` and `inputs`; the rest depends on the type.",
+        "## Top level",
+        _schema_table(schema),
+        "## Every layer",
+        _schema_table(_layer_schema(Layer)),
+    ]
+    shared = set(Layer.model_fields)
+    for part in typing.get_args(typing.get_args(AnyLayer)[0]):
+        fields = {k: v for k, v in _layer_schema(part)["properties"].items() if k not in shared}
+        kind = fields.pop("type")["const"]
+        found = {"properties": fields, "required": _layer_schema(part)["required"]}
+        parts += [f"## {kind}", _markdown(inspect.cleandoc(part.__doc__ or ""))]
+        parts += [_schema_table(found)] if fields else []
+    return _page(parts)
+
+
+def _layer_schema(layer: type[Layer]) -> dict[str, Any]:
+    return layer.model_json_schema()
+
+
 def _schema_table(schema: dict[str, Any]) -> str:
     required = schema.get("required", [])
     rows = [
@@ -244,6 +272,10 @@ def _schema_type(value: dict[str, Any]) -> str:
         return "fields below"
     if "enum" in value:
         return ", ".join(f"`{v}`" for v in value["enum"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "oneOf" in value:
+        return "one of the types below"
     if value["type"] == "array":
         return f"list of {_schema_type(value['items'])}"
     if value["type"] == "object":

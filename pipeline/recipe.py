@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from onnxsmith.errors import SmithError
+from onnxsmith.pipeline.plain_yaml import check_values, read_yaml
 from onnxsmith.pipeline.quantization.modes import MODES, NEED_DATA
-
-# A recipe is a page of text; anything larger is not one.
-_MAX_BYTES = 1024 * 1024
 
 
 class _Part(BaseModel):
@@ -48,6 +44,31 @@ class OptimizeRecipe(_Part):
     passes: str | None = Field(None, description="A pipeline of passes instead of a preset.")
     verify: Literal["end", "each", "off"] = "end"
     allow_slower: bool = Field(False, description="Keep the result without measuring it.")
+
+
+class TrainRecipe(_Part):
+    """How the model is trained, on ``data``; see ``onnxsmith train --help``."""
+
+    after: Literal["convert", "optimize"] = Field(
+        "convert", description="What is trained: the model as it came, or the optimized one."
+    )
+    loss: str = "cross-entropy"
+    optimizer: str = "adam"
+    lr: float | None = Field(None, ge=0, description="The learning rate; the optimizer's own.")
+    schedule: str = "constant"
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one update.")
+    clip: float | None = Field(None, ge=0, description="The greatest length of the gradient.")
+    average: float | None = Field(None, ge=0, lt=1, description="Keep a mean of the parameters.")
+    freeze: tuple[str, ...] = Field((), description="Patterns of parameters that stay.")
+    only: tuple[str, ...] = Field((), description="Patterns of the only parameters to train.")
+    keep_zeros: bool = Field(False, description="Parameters that are zero stay zero.")
+    batch_norm: Literal["train", "frozen"] = "train"
+    mixup: float | None = Field(None, gt=0, description="Blend samples.")
+    patience: int | None = Field(None, ge=1, description="Stop after so many epochs no better.")
+    metrics: tuple[str, ...] = Field((), description="Metric names; the task's where omitted.")
+    output_name: str | None = Field(None, description="The model's output that is learned.")
 
 
 class QuantizeRecipe(_Part):
@@ -90,15 +111,16 @@ class BenchRecipe(_Part):
 
 
 class Recipe(_Part):
-    """One run: source, passes, quantization, evaluation and measurement."""
+    """One run: source, training, passes, quantization, evaluation and measurement."""
 
     name: str = Field(min_length=1, max_length=100)
     source: SourceRecipe
     target: str = "cpu"
     seed: int = 0
     threads: int | None = Field(None, ge=1)
-    data: str | None = Field(None, description="Calibrates and probes.")
+    data: str | None = Field(None, description="Trains, calibrates and probes.")
     eval_data: str | None = Field(None, description="Scores; shares no sample with data.")
+    train: TrainRecipe | None = None
     optimize: OptimizeRecipe | None = OptimizeRecipe()
     quantize: QuantizeRecipe | None = None
     evaluate: EvaluateRecipe | None = None
@@ -106,6 +128,10 @@ class Recipe(_Part):
 
     @pydantic.model_validator(mode="after")
     def _needs_data(self) -> Recipe:
+        if self.train and not self.data:
+            raise ValueError("'train' needs 'data' to train on")
+        if self.train and self.train.after == "optimize" and not self.optimize:
+            raise ValueError("'train' comes after 'optimize', which is left out")
         if self.quantize and self.quantize.mode in NEED_DATA and not self.data:
             raise ValueError(f"{self.quantize.mode} quantization needs 'data' to calibrate with")
         if (self.evaluate or (self.quantize and self.quantize.max_drop is not None)) and (
@@ -121,19 +147,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         SmithError: The file cannot be read, is no YAML, or a field is wrong: the field is named.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise SmithError(f"cannot read {path}: {error.strerror}", "check the path") from error
-    if len(data) > _MAX_BYTES:
-        raise SmithError(f"{path} is larger than 1 MiB", "give a recipe")
-    try:
-        value = _PlainLoader(io.BytesIO(data)).get_single_data()
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())[:300]
-        raise SmithError(f"{path} is not YAML: {text}", "mend the file") from error
-    return parse_recipe(value, str(path))
+    return parse_recipe(read_yaml(path, "recipe"), str(path))
 
 
 def parse_recipe(value: Any, origin: str) -> Recipe:
@@ -144,22 +158,4 @@ def parse_recipe(value: Any, origin: str) -> Recipe:
     """
     if not isinstance(value, dict):
         raise SmithError(f"{origin} is not a recipe", "see 'onnxsmith schema' for its fields")
-    try:
-        return Recipe.model_validate(value)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise SmithError(
-            f"{origin}: {where}: {first['msg']}", "see 'onnxsmith schema' for the fields"
-        ) from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: they let a small file grow without bound."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, else compose as usual."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-            raise yaml.YAMLError(f"aliases are not allowed ({event.start_mark})")
-        return super().compose_node(parent, index)
+    return check_values(Recipe, value, origin, "see 'onnxsmith schema' for the fields")

@@ -19,7 +19,15 @@ from onnxsmith.pipeline.data import open_data
 from onnxsmith.pipeline.recipe import Recipe
 from onnxsmith.pipeline.report import Report, collect, write
 from onnxsmith.pipeline.report.model import Dataset, Fact
-from onnxsmith.pipeline.stages import MODEL, VARIANTS, StageContext, StagePlan, plan, source_name
+from onnxsmith.pipeline.stages import (
+    MODEL,
+    VARIANTS,
+    StageContext,
+    StagePlan,
+    plan,
+    since_training,
+    source_name,
+)
 from onnxsmith.runtime.environment import describe_environment
 from onnxsmith.storage.atomic import write_error, write_text
 
@@ -107,11 +115,13 @@ def _run_stage(
     try:
         partial.mkdir()
         began = time.perf_counter()
-        report = stage.function(StageContext(recipe, partial, dict(models), trust))
+        kept = folder.parent / f".{folder.name}.kept"
+        report = stage.function(StageContext(recipe, partial, kept, dict(models), trust))
         seconds = time.perf_counter() - began
         report = replace(report, stages=tuple(replace(s, seconds=seconds) for s in report.stages))
         write_text(partial / _RECORD, json.dumps(report.to_json(), allow_nan=False))
         os.replace(partial, folder)
+        shutil.rmtree(kept, ignore_errors=True)
     except OSError as error:
         raise write_error(folder, error) from error
     except SmithError as error:
@@ -129,7 +139,7 @@ def _finish(
     artifact.save(out / MODEL)
     report = replace(
         _merge(recipe.name, parts),
-        baseline=VARIANTS[next(iter(models))],
+        baseline=VARIANTS[next(iter(since_training(models)))],
         candidate=VARIANTS[last],
         datasets=_datasets(recipe),
         products=(
@@ -159,7 +169,8 @@ def _merge(title: str, parts: Sequence[Report]) -> Report:
 
 
 def _datasets(recipe: Recipe) -> tuple[Dataset, ...]:
-    uses = ((recipe.data, "probes and calibration"), (recipe.eval_data, "evaluation"))
+    role = "training, probes and calibration" if recipe.train else "probes and calibration"
+    uses = ((recipe.data, role), (recipe.eval_data, "evaluation"))
     return tuple(collect.dataset(open_data(text), role) for text, role in uses if text)
 
 

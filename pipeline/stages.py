@@ -19,6 +19,8 @@ from onnxsmith.pipeline.quantization.run import quantize
 from onnxsmith.pipeline.recipe import Recipe
 from onnxsmith.pipeline.report import collect
 from onnxsmith.pipeline.report.model import Amount, Report, Stage
+from onnxsmith.pipeline.training.request import TrainRequest
+from onnxsmith.pipeline.training.train import train
 from onnxsmith.runtime.bench import bench
 from onnxsmith.runtime.session import Session
 from onnxsmith.spec import ValueSpec
@@ -35,12 +37,14 @@ class StageContext:
     Attributes:
         recipe: The whole recipe.
         folder: Where the stage writes; it becomes visible only when the stage is done.
+        kept: A folder for what a stage that is killed goes on from; it is removed when it is done.
         models: The models of earlier stages, by the stage's name, in order.
         trust: Whether sources that run code when they are loaded may be loaded.
     """
 
     recipe: Recipe
     folder: Path
+    kept: Path
     models: Mapping[str, Path]
     trust: bool = False
 
@@ -82,6 +86,11 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     if recipe.optimize:
         options = {**common, "data": recipe.data, **recipe.optimize.model_dump()}
         stages.append(StagePlan("optimize", options, (data,), _optimize))
+    if recipe.train:
+        options = {**common, "data": recipe.data, "eval": recipe.eval_data}
+        options |= recipe.train.model_dump()
+        place = 1 if recipe.train.after == "convert" else len(stages)
+        stages.insert(place, StagePlan("train", options, (data, held_out), _train))
     if recipe.quantize:
         options = {**common, "data": recipe.data, "eval": recipe.eval_data}
         options |= recipe.quantize.model_dump()
@@ -147,7 +156,33 @@ def _optimize(context: StageContext) -> Report:
     )
     _save(result.artifact, context.folder)
     warnings = (*result.dropped_in_words(), *result.warnings)
-    return _passes_report("optimize", "converted", "optimized", result.pipeline, warnings)
+    before = VARIANTS[list(context.models)[-1]]
+    return _passes_report("optimize", before, "optimized", result.pipeline, warnings)
+
+
+def _train(context: StageContext) -> Report:
+    recipe = context.recipe
+    options = recipe.train
+    assert options is not None  # plan() made this stage from it
+    assert recipe.data is not None  # the recipe's own check
+    values = options.model_dump(exclude={"after", "lr", "output_name"})
+    request = TrainRequest(
+        recipe.data,
+        recipe.eval_data,
+        **values,
+        rate=options.lr,
+        output=options.output_name,
+        checkpoint=context.kept,
+        resume=True,
+        seed=recipe.seed,
+        target=find_target(recipe.target),
+        threads=recipe.threads,
+    )
+    result = train(context.latest(), request)
+    _save(result.artifact, context.folder)
+    facts = collect.facts({"epochs": len(result.epochs), "parameters": result.parameters})
+    made = collect.training(result, options.loss, options.optimizer)
+    return Report("", stages=(Stage("train", facts=facts),), trainings=(made,))
 
 
 def _quantize(context: StageContext) -> Report:
@@ -200,9 +235,10 @@ def _bench(context: StageContext) -> Report:
     recipe = context.recipe
     options = recipe.bench
     assert options is not None  # plan() made this stage from it
+    models = since_training(context.models)
     result = bench(
-        tuple(context.models.values()),
-        names=tuple(VARIANTS[name] for name in context.models),
+        tuple(models.values()),
+        names=tuple(VARIANTS[name] for name in models),
         target=find_target(recipe.target),
         threads=recipe.threads,
         dims=options.dims,
@@ -210,7 +246,7 @@ def _bench(context: StageContext) -> Report:
         runs=options.runs,
         seed=recipe.seed,
     )
-    sizes = tuple(Amount(VARIANTS[n], _file_size(path)) for n, path in context.models.items())
+    sizes = tuple(Amount(VARIANTS[n], _file_size(path)) for n, path in models.items())
     return Report(
         "",
         stages=(Stage("bench"),),
@@ -221,8 +257,20 @@ def _bench(context: StageContext) -> Report:
     )
 
 
-VARIANTS = {"convert": "converted", "optimize": "optimized", "quantize": "quantized"}
+VARIANTS = {
+    "convert": "converted",
+    "train": "trained",
+    "optimize": "optimized",
+    "quantize": "quantized",
+}
 """Stage to what the report calls the model it made."""
+
+
+def since_training(models: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the models that may replace one another: from the trained one on, if there is one."""
+    names = list(models)
+    first = names.index("train") if "train" in names else 0
+    return {name: models[name] for name in names[first:]}
 
 
 def _passes_report(

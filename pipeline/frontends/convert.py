@@ -46,7 +46,7 @@ from onnxsmith.target import TARGETS, Target
 _DEFAULT_OPSET = 20
 _DATA_SAMPLES = 4
 # The other frontends know their parts, and refuse what is none.
-_WITHOUT_PARTS = frozenset({"jax", "keras", "mxnet", "onnx", "paddle"})
+_WITHOUT_PARTS = frozenset({"jax", "keras", "layers", "mxnet", "onnx", "paddle"})
 _NOT_COMPARED = (
     "the model was seen to run, but not compared: {} models do not run here; "
     "give recorded outputs with --reference"

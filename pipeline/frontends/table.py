@@ -20,6 +20,7 @@ FRONTENDS = Table(
         "huggingface": "onnxsmith.pipeline.frontends.huggingface.frontend:HuggingFaceFrontend",
         "jax": "onnxsmith.pipeline.frontends.jax.frontend:JaxFrontend",
         "keras": "onnxsmith.pipeline.frontends.keras.frontend:KerasFrontend",
+        "layers": "onnxsmith.pipeline.frontends.layers.frontend:LayersFrontend",
         "lightgbm": "onnxsmith.pipeline.frontends.lightgbm.frontend:LightgbmFrontend",
         "mxnet": "onnxsmith.pipeline.frontends.mxnet.frontend:MxnetFrontend",
         "onnx": "onnxsmith.pipeline.frontends.onnx.frontend:OnnxFrontend",

@@ -27,6 +27,8 @@ from onnxsmith.pipeline.report.model import (
     Speedup,
     Stage,
 )
+from onnxsmith.pipeline.report.training import TrainedEpoch, Training
+from onnxsmith.pipeline.training.request import TrainResult
 from onnxsmith.runtime.environment import Environment
 from onnxsmith.runtime.measurement import Comparison, Measurement
 
@@ -174,6 +176,21 @@ def stage(
         passes=(*map(_pass_row, result.runs), *map(_dropped_row, result.dropped)),
         warnings=tuple(warnings),
     )
+
+
+def training(result: TrainResult, loss: str, optimizer: str) -> Training:
+    """Describe a training run.
+
+    Args:
+        result: What ``train`` returned.
+        loss: The loss as it was asked for.
+        optimizer: Likewise.
+    """
+    epochs = tuple(
+        TrainedEpoch(row.number, row.loss, row.rate, dict(row.metrics), row.seconds, row.updates)
+        for row in result.epochs
+    )
+    return Training(loss, optimizer, epochs, result.parameters, result.samples)
 
 
 def latency(measurement: Measurement) -> Latency:

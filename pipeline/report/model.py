@@ -16,6 +16,7 @@ from typing import Literal
 from onnxsmith.errors import SmithError
 from onnxsmith.pipeline.report.codec import decode, encode
 from onnxsmith.pipeline.report.quantization import Departure, LayerCost, Search
+from onnxsmith.pipeline.report.training import Training
 
 SCHEMA = 1
 """Version of the JSON form. It grows only when an old reader would misread a new report."""
@@ -284,6 +285,7 @@ class Report:
         products: What came out.
         datasets: Data that was used.
         stages: The steps, in order.
+        trainings: How models were trained.
         parity: Numerical checks.
         departures: Where models part, layer by layer.
         searches: Candidates that were made and measured.
@@ -308,6 +310,7 @@ class Report:
     products: tuple[ModelInfo, ...] = ()
     datasets: tuple[Dataset, ...] = ()
     stages: tuple[Stage, ...] = ()
+    trainings: tuple[Training, ...] = ()
     parity: tuple[Parity, ...] = ()
     departures: tuple[Departure, ...] = ()
     searches: tuple[Search, ...] = ()

@@ -97,12 +97,18 @@ class TrainResult:
         artifact: The model.
         epochs: One row an epoch.
         parameters: How many numbers were trained.
+        samples: How many samples an epoch has.
     """
 
     artifact: Artifact
     epochs: tuple[Epoch, ...]
     parameters: int
+    samples: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
-        return {"parameters": self.parameters, "epochs": [asdict(epoch) for epoch in self.epochs]}
+        return {
+            "parameters": self.parameters,
+            "samples": self.samples,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }

@@ -131,7 +131,7 @@ class _Run:
         made = _with_weights(self.artifact, weights)
         count = sum(int(np.prod(shape)) for shape in self.stepper.layout.shapes.values())
         step = Step("train", "train", self._about(), {"epochs": len(self.rows)})
-        return TrainResult(made.with_step(step), tuple(self.rows), count)
+        return TrainResult(made.with_step(step), tuple(self.rows), count, self.batches.count())
 
     def _graph(self) -> tuple[GradientGraph, bool, list[str]]:
         work = self.trained.clone()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from onnxsmith.cli.main import cli
+from onnxsmith.pipeline.frontends.layers.description import Network, build
 from onnxsmith.pipeline.recipe import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,8 +101,12 @@ def test_make_target_exists(page: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
-def test_recipe_loads(page: str, text: str) -> None:
-    parse_recipe(yaml.safe_load(text), page)
+def test_recipe_or_network_loads(page: str, text: str) -> None:
+    value = yaml.safe_load(text)
+    if "layers" in value:
+        assert build(Network.model_validate(value)).spec.outputs
+    else:
+        parse_recipe(value, page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -45,6 +45,12 @@ def test_what_was_written_is_read_back() -> None:
         ("name: a", "source: Field required"),
         ("name: a\nsource: {path: m}\nquantize: {mode: int3}", "quantize.mode"),
         ("name: a\nsource: {path: m}\nquantize: {mode: static}", "needs 'data'"),
+        ("name: a\nsource: {path: m}\ntrain: {}", "'train' needs 'data'"),
+        ("name: a\nsource: {path: m}\ndata: digits\ntrain: {epochs: 0}", "train.epochs"),
+        (
+            "name: a\nsource: {path: m}\ndata: digits\noptimize: null\ntrain: {after: optimize}",
+            "comes after 'optimize'",
+        ),
         ("name: a\nsource: {path: m}\nevaluate: {}", "need 'eval_data'"),
         ("name: a\nsource: {path: m}\nbench: {rounds: 1}", "bench.rounds"),
         ("a: &x [1]\nb: *x", "aliases are not allowed"),

@@ -17,6 +17,7 @@ from onnxsmith.errors import RefusedError, SmithError
 from onnxsmith.pipeline.recipe import Recipe
 from onnxsmith.pipeline.report import Report
 from onnxsmith.pipeline.run import run_recipe
+from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 
 RNG = np.random.default_rng(5)
 WEIGHT = RNG.standard_normal((12, 4)).astype(np.float32)
@@ -70,6 +71,67 @@ def test_a_run_ends_with_a_model_and_a_true_report(work: Path) -> None:
     assert Report.load(work / "out" / "report.json") == report
     html = (work / "out" / "report.html").read_text()
     assert str(work) not in html
+
+
+NETWORK = """
+inputs: ["x:float32[batch,12]"]
+layers:
+  - {type: dense, units: 4, name: head}
+"""
+
+
+@pytest.mark.parametrize("after", ["convert", "optimize"])
+def test_a_described_network_is_trained_and_measured_from_then_on(work: Path, after: str) -> None:
+    (work / "net.yaml").write_text(NETWORK)
+    training = {"epochs": 20, "lr": 0.05, "after": after}
+    plan = recipe(work, source={"path": str(work / "net.yaml")}, train=training)
+    seen, report = run(plan, work / "out")
+    order = ["train", "optimize"] if after == "convert" else ["optimize", "train"]
+    assert list(seen) == ["convert", *order, "quantize", "evaluate"]
+    scores = {scores.model: scores.metrics["accuracy"] for scores in report.scores}
+    assert scores["trained"] > scores["converted"] + 0.2
+    assert report.baseline == "trained"
+    (made,) = report.trainings
+    assert [epoch.number for epoch in made.epochs] == list(range(1, 21))
+    # Optimization drops a bias that is zero, and with it four parameters.
+    assert (made.parameters, made.samples) == (52 if after == "convert" else 48, 64)
+    assert made.epochs[-1].metrics["accuracy"] == scores["trained"]
+    seen, _ = run(recipe(work, source={"path": str(work / "net.yaml")},
+                         train={**training, "lr": 0.06}), work / "out", resume=True)  # fmt: skip
+    assert (seen["convert"], seen["train"]) == ("cached", "done")
+
+
+def test_training_that_was_stopped_goes_on_bit_by_bit(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnxsmith.pipeline import stages
+
+    plan = recipe(work, train={"epochs": 5}, optimize=None, quantize=None, evaluate=None)
+    run(plan, work / "whole")
+    real, epochs = stages.train, []
+
+    def stopping(artifact: Artifact, request: TrainRequest) -> TrainResult:
+        def stop(epoch: Epoch) -> None:
+            if epoch.number == 3:
+                raise KeyboardInterrupt
+
+        return real(artifact, request, stop)
+
+    monkeypatch.setattr(stages, "train", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, work / "broken")
+
+    def counting(artifact: Artifact, request: TrainRequest) -> TrainResult:
+        return real(artifact, request, lambda epoch: epochs.append(epoch.number))
+
+    monkeypatch.setattr(stages, "train", counting)
+    run(plan, work / "broken", resume=True)
+    assert epochs == [4, 5]
+    whole, broken = (Artifact.load(work / name / "model.onnx") for name in ("whole", "broken"))
+    for name, value in whole.model.graph.initializers.items():
+        other = broken.model.graph.initializers[name]
+        np.testing.assert_array_equal(value.const_value.numpy(), other.const_value.numpy())
+    assert not list((work / "broken" / "stages").glob(".*"))
 
 
 def test_a_second_run_takes_every_stage_from_the_folder(work: Path) -> None:

@@ -12,6 +12,7 @@ from onnxsmith.pipeline.report.sections.parity import parity
 from onnxsmith.pipeline.report.sections.search import search, sensitivity
 from onnxsmith.pipeline.report.sections.speed import speed
 from onnxsmith.pipeline.report.sections.stages import stages
+from onnxsmith.pipeline.report.sections.training import training
 from onnxsmith.pipeline.report.sections.view import View
 
 __all__ = ["build_page"]
@@ -19,6 +20,7 @@ __all__ = ["build_page"]
 _SECTIONS = (
     sources,
     stages,
+    training,
     parity,
     departure,
     search,

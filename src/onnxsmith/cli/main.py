@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "frontends": ("onnxsmith.cli.frontends:command", "List the frameworks that come in."),
     "env": ("onnxsmith.cli.env:command", "Make environments for frameworks that collide."),
     "doctor": ("onnxsmith.cli.doctor:command", "Say what is installed and what is missing."),
-    "schema": ("onnxsmith.cli.schema:command", "Print the JSON schema of recipes."),
+    "schema": ("onnxsmith.cli.schema:command", "Print the JSON schema of recipes and networks."),
 }
 
 

@@ -20,7 +20,7 @@ from onnxsmith.cli.options import json_option
 )
 @json_option
 def command(out: Path, as_json: bool) -> None:
-    """Train, convert, check, optimize, quantize, evaluate and measure a digit classifier.
+    """Train, check, optimize, quantize, evaluate and measure a classifier of handwritten digits.
 
     Ends with report.html. Needs no network and no GPU.
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--trust", is_flag=True, help="Load sources that run code when they are loaded.")
 @json_option
 def command(recipe_path: Path, out: Path | None, resume: bool, trust: bool, as_json: bool) -> None:
-    """Run RECIPE.yaml: convert, optimize, quantize, evaluate, measure, report.
+    """Run RECIPE.yaml: convert, train, optimize, quantize, evaluate, measure, report.
 
     Paths and callables in the recipe are found from the recipe's folder.
     """

@@ -10,11 +10,12 @@ import click
 from onnxsmith.cli.options import json_option, seed_option, target_option, threads_option
 
 if TYPE_CHECKING:
+    from onnxsmith.artifact import Artifact
     from onnxsmith.pipeline.training.request import Epoch, TrainResult
 
 
 @click.command("train")
-@click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
+@click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx|NET.yaml")
 @click.option(
     "-o",
     "--output",
@@ -128,11 +129,10 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train IN.onnx on labelled data and write OUT.onnx, for inference.
+    """Train IN.onnx, or a network described in YAML, on labelled data; write OUT.onnx.
 
     Backward pass and optimizer are ordinary ONNX operators: what runs the model trains it.
     """
-    from onnxsmith.artifact import Artifact
     from onnxsmith.pipeline.training.request import TrainRequest
     from onnxsmith.pipeline.training.train import train
     from onnxsmith.storage.atomic import check_writable
@@ -141,7 +141,7 @@ def command(
     for path in (target_file, log):
         if path is not None:
             check_writable(path)
-    artifact = Artifact.load(source)
+    artifact = _load(source, seed)
     request = TrainRequest(
         data=data,
         eval_data=eval_data,
@@ -170,6 +170,17 @@ def command(
     )
     result = train(artifact, request, None if as_json else lambda row: _show(row, epochs))
     _finish(result, target_file, log, as_json)
+
+
+def _load(source: Path, seed: int) -> Artifact:
+    """Return the model of a file: ONNX as it is, a network in YAML with its initial weights."""
+    from onnxsmith.artifact import Artifact
+
+    if source.suffix.lower() not in (".yaml", ".yml"):
+        return Artifact.load(source)
+    from onnxsmith.pipeline.frontends.convert import convert
+
+    return convert(source, seed=seed).artifact
 
 
 def _finish(result: TrainResult, output: Path, log: Path | None, as_json: bool) -> None:

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxsmith.pipeline.report.model import Latency, Speedup
-from onnxsmith.pipeline.report.plots import NARROW, WIDE, Bar, bars, density, heatmap, intervals
+from onnxsmith.pipeline.report.plots import (
+    NARROW,
+    WIDE,
+    Bar,
+    bars,
+    curve,
+    density,
+    heatmap,
+    intervals,
+)
 from onnxsmith.pipeline.report.plots.svg import Scale, fit, log_ticks, ticks
 
 HOSTILE = "</svg><script>\"'&"
@@ -174,3 +183,13 @@ def test_a_scale_holds_its_ends_and_takes_huge_ranges():
 @given(st.text(max_size=60), st.floats(0, 300))
 def test_fitted_text_is_short_enough(text, width):
     assert len(fit(text, width)) <= max(3, int(width / (12 * 0.58)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=widths,
+    values=st.lists(st.one_of(st.none(), wild), max_size=30),
+    best=st.integers(0, 29),
+)
+def test_a_curve_stays_inside_its_frame(width, values, best):
+    assert_inside(curve(values, best if best < len(values) else None, width, "words"), width)

@@ -1,0 +1,1 @@
+"""The frontend ``layers``: networks described layer by layer in YAML."""
