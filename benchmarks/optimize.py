@@ -34,6 +34,8 @@ peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) 
 print("RESULT", json.dumps([time.perf_counter() - start, peak]))
 """
 OURS = """
+from onnxsmith.cli.deferred import defer_imports
+defer_imports()  # as the program does
 import onnxruntime
 from onnxsmith.cli.main import run
 import onnxsmith.cli.optimize, onnxsmith.pipeline.optimize

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +92,15 @@ class Memory:
             self._array[: self.size] = content
         else:
             self._value.update_inplace(np.ascontiguousarray(content, self.dtype))
+
+
+def release_free_memory() -> None:
+    """Give what was freed back to the system: the C library keeps much of it for later.
+
+    Does nothing where the C library has no such function.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _aligned(size: int, dtype: np.dtype[Any]) -> Array:

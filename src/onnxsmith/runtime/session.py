@@ -13,18 +13,17 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime as ort
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.numerics import numpy_dtype
-from onnxsmith.runtime.memory import View
-from onnxsmith.runtime.providers import missing_provider, provider_name, resolve_providers
+from onnxsmith.runtime.memory import View, release_free_memory
+from onnxsmith.runtime.providers import CPU, missing_provider, provider_name, resolve_providers
 from onnxsmith.runtime.settings import LEVEL_KEY, LEVELS, travelling_settings
 from onnxsmith.runtime.values import needs_raw, run_raw
+from onnxsmith.runtime.weights import serialize
 from onnxsmith.spec import ValueSpec
-from onnxsmith.storage.save import large_initializers, skeleton, tensor_chunks
 from onnxsmith.target import TARGETS, Target
 
 Array = np.ndarray[Any, Any]
@@ -49,7 +48,7 @@ class Placement:
 class Session:
     """A model ready to run; a context manager.
 
-    Weights are mapped from where they lie, not copied.
+    Weights are read from where they lie, not copied.
 
     Args:
         artifact: The model.
@@ -57,8 +56,9 @@ class Session:
         threads: Threads within an operator; None leaves the choice to the runtime.
         providers: Execution providers in order of preference, instead of the target's.
         require_provider: A provider that must be in use, or the session fails.
-        optimize: False switches all of the runtime's graph optimisations and weight packing off:
-            what runs is the graph as it stands, which is what a check wants.
+        optimize: False switches all of the runtime's graph optimisations, weight packing and
+            pooling of memory off: what runs is the graph as it stands, in as little memory as it
+            takes, which is what a check wants.
         spin: Whether idle threads wait busily, as the runtime has them do: quickest for one
             session, a disturbance where several take turns in one process.
         save_optimized: Where the runtime writes the graph that it made, weights in a file beside.
@@ -83,13 +83,20 @@ class Session:
         self.spec = artifact.spec
         self._raw = any(needs_raw(v.dtype) for v in (*self.spec.inputs, *self.spec.outputs))
         self._files = contextlib.ExitStack()
+        self._lean = not optimize
         names = resolve_providers(target, providers)
         options = session_options(artifact, threads=threads, optimize=optimize, spin=spin)
         if save_optimized is not None:
             _save_optimized(options, save_optimized)
         try:
             with _quiet():
-                payload = _serialize(artifact.model, target, options, self._files)
+                payload = serialize(
+                    artifact.model,
+                    target.max_ir_version,
+                    options,
+                    self._files,
+                    share=not optimize and names == (CPU,),
+                )
                 self._session = ort.InferenceSession(payload, options, providers=list(names))
         except SmithError:
             self._files.close()
@@ -121,8 +128,10 @@ class Session:
 
     def close(self) -> None:
         """Release the runtime's session and any temporary weights; it cannot run afterwards."""
-        self.__dict__.pop("_session", None)
+        had = self.__dict__.pop("_session", None) is not None
         self._files.close()
+        if had and self._lean:
+            release_free_memory()
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -270,6 +279,9 @@ def session_options(
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
+        # The pool keeps what the largest run took, for as long as any of its outputs is alive.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
         return options
     settings = travelling_settings(artifact)
     if LEVEL_KEY in settings:
@@ -329,56 +341,6 @@ def runtime_message(error: Exception) -> str:
     head, _, tail = text.partition("Status Message: ")
     text = _SOURCE_PLACE.sub("", tail or head)
     return (text.rpartition("] : ")[2] or text)[:400]
-
-
-def _serialize(
-    model: ir.Model, target: Target, options: ort.SessionOptions, files: contextlib.ExitStack
-) -> bytes:
-    """Return the graph; weights are named by file and offset, for the runtime to map.
-
-    Weights in memory are written to a temporary file first: embedding them would hold them three
-    times. One folder setting serves all files, so locations are given relative to the root.
-    """
-    placed: dict[str, ir.ExternalTensor] = {}
-    in_memory: list[ir.Value] = []
-    for value in large_initializers(model):
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            placed[value.name or ""] = _located(value, Path(tensor.path), tensor.offset or 0)
-        else:
-            in_memory.append(value)
-    if in_memory:
-        spilled = files.enter_context(
-            tempfile.NamedTemporaryFile(suffix=".data")  # noqa: SIM115 - the stack closes it
-        )
-        for value in in_memory:
-            assert value.const_value is not None
-            offset = spilled.tell()
-            for chunk in tensor_chunks(value.const_value):
-                spilled.write(chunk)
-            placed[value.name or ""] = _located(value, Path(spilled.name), offset)
-        spilled.flush()
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(Path("/"))
-    )
-    proto = skeleton(model, placed)
-    # The IR version is that of the file format: newest onnx writes one that no runtime reads yet.
-    proto.ir_version = min(proto.ir_version, target.max_ir_version)
-    return proto.SerializeToString()
-
-
-def _located(value: ir.Value, path: Path, offset: int) -> ir.ExternalTensor:
-    tensor = value.const_value
-    assert tensor is not None
-    path = path.resolve()
-    return ir.ExternalTensor(
-        path.relative_to(path.anchor),
-        offset,
-        tensor.nbytes,
-        tensor.dtype,
-        shape=ir.Shape(tensor.shape.numpy()),
-        name=value.name or "",
-    )
 
 
 @contextlib.contextmanager

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -113,7 +115,7 @@ def _drop_initializer_infos(graph: onnx.GraphProto) -> None:
 def tensor_chunks(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
     """Yield the tensor's bytes, little endian; those of a file are read, never mapped."""
     if not isinstance(tensor, ir.ExternalTensor):
-        yield memoryview(tensor.tobytes())
+        yield _memory_bytes(tensor)
         return
     left = tensor.nbytes
     with open(tensor.path, "rb") as file:
@@ -126,6 +128,15 @@ def tensor_chunks(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
                 )
             left -= len(chunk)
             yield chunk
+
+
+def _memory_bytes(tensor: ir.TensorProtocol) -> memoryview:
+    """Return the tensor's bytes, without a copy where they lie in order."""
+    if tensor.dtype.bitwidth >= 8 and sys.byteorder == "little":
+        array = tensor.numpy()
+        if array.flags.c_contiguous and array.nbytes == tensor.nbytes:
+            return memoryview(array.reshape(-1).view(np.uint8))
+    return memoryview(tensor.tobytes())
 
 
 def _save_embedded(model: ir.Model, large: list[ir.Value], path: Path) -> None:
