@@ -44,6 +44,7 @@ PASSES = Table(
         "merge-common-subexpressions": "onnxsmith.passes.cleanup.merge_common_subexpressions:MergeCommonSubexpressions",
         "merge-scales": "onnxsmith.passes.fusion.merge_scales:MergeScales",
         "merge-initializers": "onnxsmith.passes.cleanup.merge_initializers:MergeInitializers",
+        "pool-means": "onnxsmith.passes.quantization.pool_means:PoolMeans",
         "quantize-dynamic": "onnxsmith.passes.quantization.quantize_dynamic:QuantizeDynamic",
         "quantize-static": "onnxsmith.passes.quantization.quantize_static:QuantizeStatic",
         "remove-expands": "onnxsmith.passes.cleanup.remove_expands:RemoveExpands",

@@ -79,8 +79,13 @@ class QuantizeRecipe(_Part):
     only: tuple[str, ...] = Field((), description="The only nodes to quantize; all if omitted.")
     allow_poor_data: bool = Field(False, description="Calibrate on random data or few samples.")
     per_channel: bool = True
-    reduce_range: bool = False
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    reduce_range: bool | None = Field(None, description="7-bit weights; the machine's if omitted.")
+    method: Literal["minmax", "moving-average", "percentile", "entropy", "mse"] = "minmax"
+    activations: Literal["auto", "uint8", "int8", "uint16", "int16"] = "auto"
+    weights: Literal["int8", "int4"] = "int8"
+    symmetric: bool | None = Field(None, description="The target's where omitted.")
+    scope: Literal["auto", "all", "products"] = "auto"
+    both_activations: bool = Field(False, description="Quantize products of two activations.")
     samples: int = Field(256, ge=1, description="Most calibration batches to read.")
     metric: str = Field("accuracy", description="What max_drop is about.")
     max_drop: float | None = Field(

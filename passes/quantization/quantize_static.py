@@ -1,127 +1,171 @@
-"""Store weights and activations in int8 with ranges learned from data."""
+"""Compute in small integers with ranges learned from data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import onnx_ir as ir
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
 
 from onnxsmith.errors import SmithError
-from onnxsmith.passes.base import PassContext, PassResult, Samples
-from onnxsmith.passes.match import all_nodes
+from onnxsmith.passes.base import PassContext, PassResult
+from onnxsmith.passes.match import STANDARD
+from onnxsmith.passes.quantization.affine import LIMITS
 from onnxsmith.passes.quantization.base import QuantizingPass
+from onnxsmith.passes.quantization.calibration.ranges import Method, Ranges, measure_ranges
 from onnxsmith.passes.quantization.calibration.samples import describe_data, refuse_poor_data
-from onnxsmith.passes.quantization.select import LeftFloat, label
-from onnxsmith.passes.quantization.through_files import quantize_through_files
+from onnxsmith.passes.quantization.detect import refuse_quantized
+from onnxsmith.passes.quantization.static.place import place
+from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plan
+from onnxsmith.passes.quantization.static.scales import Style, fit_values
+from onnxsmith.runtime.cpu import products_saturate
+from onnxsmith.target import Target
 
-_METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "entropy": CalibrationMethod.Entropy,
-    "percentile": CalibrationMethod.Percentile,
-}
+Choice = Literal["auto", "on", "off"]
+
+# DequantizeLinear takes one scale a channel since opset 13, and types of other sizes since 21.
+_CHANNEL_OPSET, _SIZES_OPSET = 13, 21
+_TENSORRT = "TensorrtExecutionProvider"
 
 
 @dataclass(frozen=True)
 class QuantizeStatic(QuantizingPass):
-    """Store weights and activations in int8, with ranges learned from calibration data.
+    """Compute in small integers, with ranges learned from calibration data.
 
-    ``x = s (q - z)`` for each tensor, written as QuantizeLinear and DequantizeLinear pairs that
-    the runtime fuses into integer kernels; activations uint8, weights int8.
+    ``x = s (q - z)`` for each tensor, written as pairs of QuantizeLinear and DequantizeLinear
+    where the runtime takes them into integer kernels: around convolutions and matrix products
+    with constant weights, and around additions, pools and their like between these. Biases become
+    int32 at the scale ``s_x s_w``. A Relu, or a Clip from 0, costs nothing: rounding clips as well.
 
-    Options: ``per-channel`` scales for weights; ``reduce-range`` for x86 CPUs without VNNI;
-    ``method`` of calibration (``minmax`` reduces activations inside the graph, ``entropy`` and
-    ``percentile`` hold those of all samples); ``samples`` is the most batches to read.
+    Options:
+        per_channel: One scale an output channel of a weight, or one a weight.
+        reduce_range: Weights in one bit less; ``auto`` does so on x86 processors without VNNI,
+            whose sums of products overflow, where the model is for this machine.
+        method: How ranges are chosen: ``minmax``, ``moving-average``, ``percentile``, ``entropy``
+            or ``mse``. No method keeps activations: memory does not grow with the data.
+        samples: Most batches to read.
+        activations: ``uint8``, ``int8``, ``uint16`` or ``int16``; ``auto`` is uint8, and int8 for
+            TensorRT.
+        weights: ``int8`` or ``int4``.
+        symmetric: Whether the zero point of activations is in the middle; ``auto`` for TensorRT.
+        scope: ``all`` computes what lies between products in integers too, ``products`` rounds
+            the inputs of products only; ``auto`` is the latter for TensorRT.
+        both_activations: Whether products of two activations are quantized, as in attention.
+        allow_poor_data: Calibrate even on random data, or on fewer than 32 samples.
 
-    Source: ``onnxruntime.quantization.quantize_static``.
+    Values that are NaN, infinite or always 0 on the samples stay in float.
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", 2018; the placement follows onnxruntime's
+    ``qdq_transformer``.
     """
 
     name: ClassVar[str] = "quantize-static"
     needs: ClassVar[tuple[str, ...]] = ("samples",)
 
     per_channel: bool = True
-    reduce_range: bool = False
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    reduce_range: Choice = "auto"
+    method: Method = "minmax"
     samples: int = 256
+    activations: Literal["auto", "uint8", "int8", "uint16", "int16"] = "auto"
+    weights: Literal["int8", "int4"] = "int8"
+    symmetric: Choice = "auto"
+    scope: Literal["auto", "all", "products"] = "auto"
+    both_activations: bool = False
     allow_poor_data: bool = False
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Calibrate and quantize through onnxruntime.
+        """Calibrate, plan and write.
 
         Raises:
             SmithError: The data are empty, random, few, or hold NaN or infinity; the model is
-                quantized already, or nothing in it can be quantized.
+                quantized already, too old, or nothing in it can be quantized.
         """
         assert context.samples is not None  # check_context() came first
+        style, scope = self._style(context.target), self._scope(context.target)
+        refuse_quantized(model)
+        _refuse_old(model, style)
         refuse_poor_data(context, self.allow_poor_data)
         self.selection.check(model)
-        left = LeftFloat()
-        for node in all_nodes(model):
-            node.name = label(node)
-            reason = self.selection.refusal(node)
-            if reason:
-                left.add(node, reason)
-        reader = _Reader(context.samples, self.samples)
-
-        def quantize(source: Path, target: Path) -> None:
-            quantize_static(
-                source,
-                target,
-                reader,
-                quant_format=QuantFormat.QDQ,
-                per_channel=self.per_channel,
-                reduce_range=self.reduce_range,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=_METHODS[self.method],
-                nodes_to_exclude=[entry["node"] for entry in left.to_json()],
-            )
-
-        result, count = quantize_through_files(model, quantize)
-        if reader.samples == 0:
-            raise SmithError("the calibration data is empty", "give data with at least one sample")
-        details = {
-            "quantized": count,
-            "left_float": left.to_json(),
-            **describe_data(context, reader.samples),
-        }
-        return PassResult(result, modified=True, details=details)
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
-    """Streams feeds to the calibrator and refuses values it would silently turn into nonsense."""
-
-    def __init__(self, samples: Samples, limit: int) -> None:
-        self._source, self._limit = samples, limit
-        self.rewind()
-
-    def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
-        """Return the next feeds, None at the end."""
-        feeds = next(self._stream, None)
-        if feeds is None:
-            return None
-        for name, array in feeds.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise SmithError(
-                    f"the calibration data for {name!r} holds NaN or infinity", "clean the data"
-                )
-        self.samples += len(next(iter(feeds.values())))
-        return feeds
-
-    def rewind(self) -> None:
-        """Start again at the first sample."""
-        self._stream: Iterator[dict[str, np.ndarray[Any, Any]]] = islice(
-            self._source(), self._limit
+        plan = make_plan(model.graph, scope)
+        _refuse_nothing(plan)
+        values = {value.name or "": value for value in plan.values()}
+        least, most = LIMITS[style.activations]
+        found = measure_ranges(
+            model, list(values), context.samples, self.method, self.samples, most - least + 1
         )
-        self.samples = 0
+        give_up(plan, _useless(values, found))
+        _refuse_nothing(plan)
+        kept = {value: found.ranges[value.name or ""] for value in plan.values()}
+        place(model.graph, plan, fit_values(plan, kept, style), style)
+        return PassResult(model, True, self._details(context, plan, found, style))
+
+    def _style(self, target: Target) -> Style:
+        tensorrt = _TENSORRT in target.providers
+        dtype = "int8" if tensorrt else "uint8"
+        symmetric = tensorrt if self.symmetric == "auto" else self.symmetric == "on"
+        here = target.name == "cpu"
+        narrow = here and products_saturate()
+        return Style(
+            ir.DataType[(dtype if self.activations == "auto" else self.activations).upper()],
+            symmetric,
+            ir.DataType[self.weights.upper()],
+            self.per_channel,
+            narrow if self.reduce_range == "auto" else self.reduce_range == "on",
+            round_bias=not tensorrt,
+        )
+
+    def _scope(self, target: Target) -> Scope:
+        tensorrt = _TENSORRT in target.providers
+        between = not tensorrt if self.scope == "auto" else self.scope == "all"
+        clips = not self._style(target).symmetric
+        return Scope(self.selection, between, self.both_activations, tensorrt, clips)
+
+    def _details(
+        self, context: PassContext, plan: Plan, found: Ranges, style: Style
+    ) -> dict[str, Any]:
+        return {
+            "quantized": len(plan.nodes),
+            "activations": style.activations.name.lower(),
+            "weights": style.weights.name.lower(),
+            "reduce_range": style.reduce_range,
+            "left_float": plan.left.to_json(),
+            **describe_data(context, found.samples),
+        }
+
+
+def _refuse_old(model: ir.Model, style: Style) -> None:
+    opset = max((model.opset_imports.get(domain, 0) for domain in STANDARD), default=0)
+    eight = (ir.DataType.UINT8, ir.DataType.INT8)
+    plain = style.activations in eight and style.weights in eight
+    needed = _CHANNEL_OPSET if plain else _SIZES_OPSET
+    if opset < needed:
+        raise SmithError(
+            f"the model is of opset {opset}; these types need {needed}",
+            f"put convert-opset:opset={needed} before quantize-static",
+        )
+
+
+def _refuse_nothing(plan: Plan) -> None:
+    if any(operator.kind == "product" for operator in plan.nodes.values()):
+        return
+    reasons = sorted(set(plan.left.reasons.values()))
+    raise SmithError(
+        "nothing in the model can be quantized"
+        + (f": {'; '.join(reasons[:3])}" if reasons else ""),
+        "only convolutions and matrix products can; see 'onnxsmith inspect'",
+    )
+
+
+def _useless(values: Mapping[str, ir.Value], found: Ranges) -> dict[ir.Value, str]:
+    """Return why values cannot be rounded, by what they were on the samples."""
+    reasons = {}
+    for name, value in values.items():
+        if name in found.broken:
+            reasons[value] = f"{name!r} is NaN or infinite on the calibration data"
+        elif name not in found.ranges:
+            reasons[value] = f"{name!r} has no elements on the calibration data"
+        elif found.ranges[name] == (0.0, 0.0):
+            reasons[value] = f"{name!r} is always 0 on the calibration data"
+    return reasons

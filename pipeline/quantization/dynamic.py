@@ -10,6 +10,7 @@ from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
 from onnxsmith.passes.quantization.quantize_dynamic import QuantizeDynamic
 from onnxsmith.pipeline.quantization.mode import Mode
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.runtime.cpu import products_saturate
 
 
 class DynamicMode(Mode):
@@ -21,7 +22,7 @@ class DynamicMode(Mode):
             FlattenBiases(),
             QuantizeDynamic(
                 request.per_channel,
-                request.reduce_range,
+                products_saturate() if request.reduce_range is None else request.reduce_range,
                 exclude=request.exclude,
                 only=request.only,
             ),

@@ -8,6 +8,9 @@ from typing import Literal
 
 from onnxsmith.target import TARGETS, Target
 
+Method = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
+Activations = Literal["auto", "uint8", "int8", "uint16", "int16"]
+
 
 @dataclass(frozen=True)
 class QuantizeRequest:
@@ -23,9 +26,14 @@ class QuantizeRequest:
         exclude: Patterns of nodes, by name or operator, that stay in float.
         only: Patterns of the only nodes that are quantized; empty for all.
         per_channel: One scale an output channel instead of one a tensor.
-        reduce_range: 7-bit weights, for x86 CPUs without VNNI.
+        reduce_range: 7-bit weights, for x86 CPUs without VNNI; None finds out.
         method: How ranges are taken from calibration data.
         samples: Most calibration batches to read.
+        activations: The type of activations where ranges are known; ``auto`` is the target's.
+        weights: The type of weights where ranges are known.
+        symmetric: Whether the zero point of activations is in the middle; None is the target's.
+        scope: What is rounded: ``products`` only their inputs, ``all`` what lies between, too.
+        both_activations: Whether products of two activations are quantized.
         target: Where the model will run.
         dims: Sizes of symbolic dimensions in made-up inputs.
         threads: Threads of sessions.
@@ -42,9 +50,14 @@ class QuantizeRequest:
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     per_channel: bool = True
-    reduce_range: bool = False
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    reduce_range: bool | None = None
+    method: Method = "minmax"
     samples: int = 256
+    activations: Activations = "auto"
+    weights: Literal["int8", "int4"] = "int8"
+    symmetric: bool | None = None
+    scope: Literal["auto", "all", "products"] = "auto"
+    both_activations: bool = False
     target: Target = TARGETS["cpu"]
     dims: Mapping[str, int] = field(default_factory=dict)
     threads: int | None = None

@@ -7,14 +7,20 @@ from typing import ClassVar
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
+from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
-from onnxsmith.passes.quantization.quantize_static import QuantizeStatic
+from onnxsmith.passes.quantization.pool_means import PoolMeans
+from onnxsmith.passes.quantization.quantize_static import Choice, QuantizeStatic
 from onnxsmith.pipeline.quantization.mode import Mode
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 
-# DequantizeLinear takes one scale a channel since opset 13.
-_CHANNEL_OPSET = 13
+# The fusions into standard operators: those of the runtime's own domain have no integer kernels.
+_PRESET = "cpu"
+# DequantizeLinear takes one scale a channel since opset 13, and types of other sizes since 21.
+_CHANNEL_OPSET, _SIZES_OPSET = 13, 21
+_EIGHT_BITS = ("auto", "uint8", "int8")
 
 
 class StaticMode(Mode):
@@ -23,19 +29,38 @@ class StaticMode(Mode):
     needs_data: ClassVar[bool] = True
 
     def passes(self, artifact: Artifact, request: QuantizeRequest) -> Sequence[Pass]:
-        """Return the passes; an old model first gets operators with a scale for each channel."""
-        opset = artifact.model.opset_imports.get("", _CHANNEL_OPSET)
-        newer = [ConvertOpset(_CHANNEL_OPSET)] if opset < _CHANNEL_OPSET else []
+        """Return the passes: what makes the float model as simple as can be comes first."""
         return [
-            *newer,
+            *PassPipeline.preset(_PRESET).passes,
+            *_newer(artifact, request),
+            PoolMeans(),
             FlattenBiases(),
             QuantizeStatic(
                 request.per_channel,
-                request.reduce_range,
+                choice(request.reduce_range),
                 request.method,
                 request.samples,
-                allow_poor_data=request.allow_poor_data,
+                request.activations,
+                request.weights,
+                choice(request.symmetric),
+                request.scope,
+                request.both_activations,
+                request.allow_poor_data,
                 exclude=request.exclude,
                 only=request.only,
             ),
+            RemoveUnusedNodes(),
         ]
+
+
+def choice(value: bool | None) -> Choice:
+    """Return how a pass spells yes, no, and as the target needs it."""
+    return "auto" if value is None else "on" if value else "off"
+
+
+def _newer(artifact: Artifact, request: QuantizeRequest) -> list[Pass]:
+    """Return what gives an old model operators with the scales and types that are needed."""
+    eight = request.activations in _EIGHT_BITS and request.weights == "int8"
+    needed = _CHANNEL_OPSET if eight else _SIZES_OPSET
+    opset = artifact.model.opset_imports.get("", needed)
+    return [ConvertOpset(needed)] if opset < needed else []

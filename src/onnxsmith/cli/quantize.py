@@ -18,6 +18,7 @@ from onnxsmith.pipeline.quantization.modes import MODES
 
 if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact
+    from onnxsmith.pipeline.quantization.request import Activations, Method
     from onnxsmith.pipeline.quantization.result import QuantizeResult
 
 # Names of nodes that are shown for each reason; --json has them all.
@@ -76,10 +77,43 @@ _NAMES = 3
     show_default=True,
     help="One scale for each output channel of a weight, or one for all.",
 )
-@click.option("--reduce-range", is_flag=True, help="7-bit weights, for x86 CPUs without VNNI.")
+@click.option(
+    "--reduce-range/--full-range",
+    default=None,
+    help="7-bit weights, for x86 CPUs without VNNI. Default: what this machine needs.",
+)
+@click.option(
+    "--activations",
+    type=click.Choice(["auto", "uint8", "int8", "uint16", "int16"]),
+    default="auto",
+    show_default=True,
+    help="The type of activations (static).",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["int8", "int4"]),
+    default="int8",
+    show_default=True,
+    help="The type of weights (static).",
+)
+@click.option(
+    "--symmetric/--asymmetric",
+    default=None,
+    help="Whether 0 is in the middle of the activations' integers. Default: the target's way.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["auto", "all", "products"]),
+    default="auto",
+    show_default=True,
+    help="Round the inputs of products only, or compute all between them in integers (static).",
+)
+@click.option(
+    "--both-activations", is_flag=True, help="Quantize products of two activations (static)."
+)
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "entropy", "percentile"]),
+    type=click.Choice(["minmax", "moving-average", "percentile", "entropy", "mse"]),
     default="minmax",
     show_default=True,
     help="How ranges are taken from calibration data.",
@@ -110,8 +144,13 @@ def command(
     exclude: tuple[str, ...],
     only: tuple[str, ...],
     per_channel: bool,
-    reduce_range: bool,
-    method: Literal["minmax", "entropy", "percentile"],
+    reduce_range: bool | None,
+    activations: Activations,
+    weights: Literal["int8", "int4"],
+    symmetric: bool | None,
+    scope: Literal["auto", "all", "products"],
+    both_activations: bool,
+    method: Method,
     samples: int,
     no_bench: bool,
     target_name: str,
@@ -145,6 +184,11 @@ def command(
         only=only,
         per_channel=per_channel,
         reduce_range=reduce_range,
+        activations=activations,
+        weights=weights,
+        symmetric=symmetric,
+        scope=scope,
+        both_activations=both_activations,
         method=method,
         samples=samples,
         target=find_target(target_name),

@@ -109,7 +109,7 @@ def test_nan_in_calibration_data_is_refused() -> None:
         yield {"x": np.full((32, 16), np.nan, np.float32)}
 
     with pytest.raises(SmithError, match="NaN or infinity"):
-        QuantizeStatic().apply(gemm().model, PassContext(samples=bad))
+        QuantizeStatic().apply(flat(), PassContext(samples=bad))
 
 
 def test_empty_calibration_data_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""How static quantization decides what becomes integers, and writes it down."""

@@ -1,0 +1,174 @@
+"""Write rounded values, weights and biases into the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsmith.passes.match import add_constant, add_tensor, input_of, tensor_of
+from onnxsmith.passes.quantization.affine import Affine, Array, fit_range, fit_weight
+from onnxsmith.passes.quantization.static.plan import Plan, is_constant
+from onnxsmith.passes.quantization.static.scales import Style
+
+# A bias has to fit int32 with room for the sum that it is added to.
+_BIAS_LIMIT = 2**30
+
+
+def place(graph: ir.Graph, plan: Plan, fitted: Mapping[ir.Value, Affine], style: Style) -> None:
+    """Put a QuantizeLinear and a DequantizeLinear behind each rounded value, and round weights.
+
+    A value that a node of the plan makes is read through its pair by everybody: the runtime
+    takes the pair into the node. Of others only the nodes of the plan read the rounded one.
+
+    Args:
+        graph: The main graph; edited.
+        plan: What becomes integers.
+        fitted: The scale and zero point of each rounded value.
+        style: How weights become integers.
+    """
+    weights = _Weights(graph, style)
+    for node in plan.nodes:
+        weights.round(node, plan, fitted)
+    for value in plan.values():
+        _place_pair(graph, plan, value, fitted[value])
+    _drop_unused(graph)
+
+
+def _place_pair(graph: ir.Graph, plan: Plan, value: ir.Value, affine: Affine) -> None:
+    name = value.name or "value"
+    made = plan.maker(value) is not None
+    readers = [
+        use
+        for use in value.uses()
+        if made
+        or (use.node in plan.nodes and use.idx in plan.nodes[use.node].activations(use.node))
+    ]
+    parameters = _parameters(graph, affine, name)
+    rounded = ir.node("QuantizeLinear", [value, *parameters], name=f"{name}_QuantizeLinear")
+    back = ir.node(
+        "DequantizeLinear", [rounded.outputs[0], *parameters], name=f"{name}_DequantizeLinear"
+    )
+    _describe(rounded.outputs[0], f"{name}_QuantizeLinear_Output", affine.dtype, value.shape)
+    _describe(back.outputs[0], f"{name}_DequantizeLinear_Output", ir.DataType.FLOAT, value.shape)
+    for use in readers:
+        use.node.replace_input_with(use.idx, back.outputs[0])
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], [rounded, back])
+    else:
+        graph.insert_after(producer, [rounded, back])
+    if made and value.is_graph_output():
+        back.outputs[0].name, value.name = value.name, f"{name}_QuantizeLinear_Input"
+        back.outputs[0].shape = value.shape
+        for index, output in enumerate(graph.outputs):
+            if output is value:
+                graph.outputs[index] = back.outputs[0]
+
+
+def _describe(value: ir.Value, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> None:
+    value.name, value.type, value.shape = name, ir.TensorType(dtype), shape
+
+
+def _parameters(graph: ir.Graph, affine: Affine, name: str) -> list[ir.Value]:
+    scale = add_constant(graph, affine.scale, f"{name}_scale")
+    zero = _tensor(affine.zero, affine.dtype)
+    return [scale, add_tensor(graph, zero, f"{name}_zero_point")]
+
+
+def _tensor(array: Array, dtype: ir.DataType) -> ir.TensorProtocol:
+    return ir.Tensor(np.asarray(array).astype(dtype.numpy()), dtype=dtype)
+
+
+# What makes a stored weight: the float one, its type, its axis and its scales.
+_Key = tuple[ir.Value, ir.DataType, int | None, bytes]
+
+
+class _Weights:
+    """Rounds weights, biases and other constants, each once however many nodes read it.
+
+    Args:
+        graph: The main graph; edited.
+        style: How weights become integers.
+    """
+
+    def __init__(self, graph: ir.Graph, style: Style) -> None:
+        self._graph, self._style = graph, style
+        self._stored: dict[_Key, list[ir.Value]] = {}
+
+    def round(self, node: ir.Node, plan: Plan, fitted: Mapping[ir.Value, Affine]) -> None:
+        """Round what is constant among a node's inputs."""
+        operator = plan.nodes[node]
+        for index, value in list(plan.inputs(node)):
+            if is_constant(value):
+                self._round_operand(node, index)
+        if operator.weight is None:
+            return
+        axis = operator.axis(node) if self._style.per_channel else None
+        source = node.inputs[0]
+        assert source is not None  # an operator with a weight multiplies it with something
+        bias = input_of(node, operator.bias) if operator.bias is not None else None
+        weight = node.inputs[operator.weight]
+        assert weight is not None  # make_plan() looked
+        affine = self._fit_weight(weight, axis)
+        if bias is not None and self._style.round_bias:
+            affine = self._widen(affine, bias, fitted[source])
+            self._round_bias(node, operator.bias or 0, bias, fitted[source], affine)
+        self._replace(node, operator.weight, weight, affine)
+
+    def _fit_weight(self, weight: ir.Value, axis: int | None) -> Affine:
+        array = _array(weight)
+        style = self._style
+        return fit_weight(array, style.weights, axis, reduce_range=style.reduce_range)
+
+    def _widen(self, weight: Affine, bias: ir.Value, x: Affine) -> Affine:
+        """Make scales large enough for the bias, which is stored in int32 at ``s_x s_w``."""
+        largest = np.abs(_array(bias).astype(np.float64))
+        needed = largest / (float(x.scale) * _BIAS_LIMIT)
+        if weight.axis is None:
+            needed = needed.max(initial=0)
+        scale = np.maximum(weight.scale, needed).astype(np.float32)
+        return Affine(weight.dtype, scale, weight.zero, weight.axis)
+
+    def _round_bias(
+        self, node: ir.Node, index: int, bias: ir.Value, x: Affine, weight: Affine
+    ) -> None:
+        scale = (x.scale * weight.scale).astype(np.float32)
+        axis = None if scale.ndim == 0 else 0
+        affine = Affine(ir.DataType.INT32, scale, np.zeros(scale.shape, np.int64), axis)
+        self._replace(node, index, bias, affine)
+
+    def _round_operand(self, node: ir.Node, index: int) -> None:
+        """Round a constant that stands where an activation could."""
+        value = node.inputs[index]
+        assert value is not None  # it is one of the activations
+        array, style = _array(value), self._style
+        low, high = array.min(initial=0), array.max(initial=0)
+        self._replace(node, index, value, fit_range(low, high, style.activations, style.symmetric))
+
+    def _replace(self, node: ir.Node, index: int, value: ir.Value, affine: Affine) -> None:
+        name = value.name or "weight"
+        key = (value, affine.dtype, affine.axis, affine.scale.tobytes())
+        if key not in self._stored:
+            stored = _tensor(affine.quantize(_array(value)), affine.dtype)
+            parts = [add_tensor(self._graph, stored, f"{name}_quantized")]
+            self._stored[key] = parts + _parameters(self._graph, affine, name)
+        attributes = {} if affine.axis is None else {"axis": affine.axis}
+        back = ir.node("DequantizeLinear", self._stored[key], attributes, name=f"{name}_dequantize")
+        _describe(back.outputs[0], f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
+        self._graph.insert_before(node, back)
+        node.replace_input_with(index, back.outputs[0])
+
+
+def _array(value: ir.Value) -> Array:
+    tensor = tensor_of(value)
+    assert tensor is not None  # only constants come here
+    return tensor.numpy()
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    """Remove the float weights that nobody reads any more."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]
