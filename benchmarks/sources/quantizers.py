@@ -18,7 +18,7 @@ print("RESULT", json.dumps([seconds, peak]))
 """
 
 OURS = """
-import onnxruntime, onnxsmith.cli.quantize, onnxsmith.pipeline.quantize
+import onnxruntime, onnxsmith.cli.quantize, onnxsmith.pipeline.quantization.run
 from onnxsmith.cli.main import run
 """
 

@@ -18,7 +18,7 @@ from onnxsmith.pipeline.quantization.modes import MODES
 
 if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact
-    from onnxsmith.pipeline.quantization.request import Activations, Method
+    from onnxsmith.pipeline.quantization.request import Activations, Method, QuantizeRequest
     from onnxsmith.pipeline.quantization.result import QuantizeResult
 
 # Names of nodes that are shown for each reason; --json has them all.
@@ -163,16 +163,10 @@ def command(
 
     A mode that was asked for is obeyed; how fast it is is printed.
     """
-    from onnxsmith.artifact import Artifact
-    from onnxsmith.pipeline.gate import measure_change
     from onnxsmith.pipeline.quantization.request import QuantizeRequest
-    from onnxsmith.pipeline.quantization.run import quantize
     from onnxsmith.spec import parse_dims
-    from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
-    check_writable(output)
-    artifact = Artifact.load(source)
     request = QuantizeRequest(
         mode=mode,
         data=data,
@@ -196,16 +190,28 @@ def command(
         threads=threads,
         seed=seed,
     )
+    _quantize(source, output, request, bench=not no_bench, as_json=as_json)
+
+
+def _quantize(
+    source: Path, output: Path, request: QuantizeRequest, *, bench: bool, as_json: bool
+) -> None:
+    """Quantize, measure, write and show."""
+    from onnxsmith.artifact import Artifact
+    from onnxsmith.cli.output import print_json
+    from onnxsmith.pipeline.gate import measure_change
+    from onnxsmith.pipeline.quantization.run import quantize
+    from onnxsmith.storage.atomic import check_writable
+
+    check_writable(output)
+    artifact = Artifact.load(source)
     result = quantize(artifact, request)
     change = None
-    if not no_bench:
-        change = measure_change(
-            artifact, result.artifact, request.target, threads, request.dims, seed
-        )
+    if bench:
+        settings = (request.target, request.threads, request.dims, request.seed)
+        change = measure_change(artifact, result.artifact, *settings)
     result.artifact.save(output)
     if as_json:
-        from onnxsmith.cli.output import print_json
-
         print_json({**result.to_json(), "speed": change.figures if change else None})
         return
     _show(artifact, result, output, change.words if change else "")
