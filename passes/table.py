@@ -43,10 +43,12 @@ PASSES = Table(
         "lift-subgraph-initializers": "onnxsmith.passes.cleanup.lift_subgraph_initializers:LiftSubgraphInitializers",
         "merge-common-subexpressions": "onnxsmith.passes.cleanup.merge_common_subexpressions:MergeCommonSubexpressions",
         "merge-scales": "onnxsmith.passes.fusion.merge_scales:MergeScales",
+        "merge-views": "onnxsmith.passes.cleanup.merge_views:MergeViews",
         "merge-initializers": "onnxsmith.passes.cleanup.merge_initializers:MergeInitializers",
         "pool-means": "onnxsmith.passes.quantization.pool_means:PoolMeans",
         "quantize-dynamic": "onnxsmith.passes.quantization.quantize_dynamic:QuantizeDynamic",
         "quantize-static": "onnxsmith.passes.quantization.quantize_static:QuantizeStatic",
+        "raise-views": "onnxsmith.passes.fusion.raise_views:RaiseViews",
         "remove-expands": "onnxsmith.passes.cleanup.remove_expands:RemoveExpands",
         "remove-identities": "onnxsmith.passes.cleanup.remove_identities:RemoveIdentities",
         "remove-initializer-inputs": "onnxsmith.passes.cleanup.remove_initializer_inputs:RemoveInitializerInputs",
@@ -85,9 +87,9 @@ _FINISH = (
 )
 _FUSION = (
     "fuse-gemm,fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,"
-    "fuse-gelu,fuse-layer-norm,remove-zero-biases"
+    "fuse-gelu,fuse-layer-norm,raise-views,merge-views,remove-zero-biases"
 )
-_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-attention,fuse-skip-layer-norm,fuse-bias-gelu"
+_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",

@@ -2,218 +2,245 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxsmith.passes.fusion.attention_mask import Sizes, Term, fits, is_finite, is_low
+from onnxsmith.passes.fusion.attention_operand import Operand, find_operand
 from onnxsmith.passes.fusion.contrib import is_float, rank
-from onnxsmith.passes.match import (
-    all_nodes,
-    array_of,
-    int_attribute,
-    ints_attribute,
-    is_op,
-    made_by,
-    only_user,
-    replace,
-    same_dim,
-    tensor_of,
-)
-
-_KEYS_TURNED = [0, 1, 3, 2]
-_HEADS_FIRST = [0, 2, 1, 3]
-_KEYS_AT_ONCE = [0, 2, 3, 1]  # heads first, then turned
+from onnxsmith.passes.match import array_of, int_attribute, is_op, made_by, only_user, same_dim
 
 
 @dataclass(frozen=True)
 class Core:
-    """``Softmax(scale * query key' + mask) value``, all of rank 4 with heads before lengths.
+    """``Softmax(scale * query key' + masks) value``.
 
     Attributes:
-        query: Of shape (batch, heads, queries, size).
-        key: Of shape (batch, heads, keys, size).
-        value: Of shape (batch, heads, keys, value size).
-        mask: What is added to the scores, if anything.
+        query: The queries.
+        key: The keys.
+        value: The values.
+        masks: What is added to the scores, each of the scores' rank or less.
         scale: What the scores are multiplied by.
-        heads: How many heads there are.
-        width: Heads times size.
-        value_width: Heads times value size.
         product: The node of the second product.
+        nodes: All nodes from the first product to the second.
     """
 
-    query: ir.Value
-    key: ir.Value
-    value: ir.Value
-    mask: ir.Value | None
+    query: Operand
+    key: Operand
+    value: Operand
+    masks: tuple[Term, ...]
     scale: float
-    heads: int
-    width: int
-    value_width: int
     product: ir.Node
+    nodes: frozenset[ir.Node]
+
+    @property
+    def heads(self) -> int:
+        """How many heads there are."""
+        return self.query.heads
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The graph of the nodes."""
+        graph = self.product.graph
+        assert isinstance(graph, ir.Graph)  # matchers only see nodes of graphs
+        return graph
 
 
-def find_core(softmax: ir.Node) -> Core | None:
-    """Return the attention around a softmax, or None where it is none that the operators can do."""
+@dataclass(frozen=True)
+class _Scores:
+    """``factor * value + masks``; ``value`` is still to be looked at."""
+
+    value: ir.Value
+    factor: float = 1.0
+    masks: tuple[Term, ...] = ()
+    nodes: tuple[ir.Node, ...] = ()
+
+
+def find_core(softmax: ir.Node, sizes: Sizes) -> Core | None:
+    """Return the attention around a softmax, or None where it is none that the operators can do.
+
+    Args:
+        softmax: A node.
+        sizes: Where the model tells named sizes, for masks that have to be expanded.
+    """
     scores, weights = softmax.inputs[0], softmax.outputs[0]
-    if scores is None or rank(scores) != 4 or not is_float(scores):
+    places = rank(scores)
+    if scores is None or places not in (3, 4) or not is_float(scores):
         return None
-    if int_attribute(softmax, "axis", -1) not in (-1, 3):
+    if int_attribute(softmax, "axis", -1) not in (-1, places - 1):
         return None
-    guarded = _unguarded(weights)
+    guarded, guard = _unguarded(weights)
     product = only_user(guarded or weights, "MatMul")
     if product is None or product.inputs[0] is not (guarded or weights):
         return None
-    found = _scores(scores)
+    found = _peel(scores)
     if found is None or product.graph is not softmax.graph:
         return None
-    query, key, mask, scale = found
-    if guarded is not None and mask is not None and not is_finite(mask):
+    if guarded is not None and not all(is_finite(term.value) for term in found.masks):
         return None
-    return _checked(query, key, product, mask, scale)
+    nodes = frozenset((*found.nodes, *guard, softmax, product))
+    if any(node.graph is not softmax.graph for node in nodes):
+        return None
+    core = _core(found, product, nodes)
+    fit = core is not None and fits(core.masks, core.query, core.key, sizes)
+    return core if fit else None
 
 
-def _checked(
-    query: ir.Value, key: ir.Value, product: ir.Node, mask: ir.Value | None, scale: float
-) -> Core | None:
-    value, result = product.inputs[1], product.outputs[0]
-    if value is None or any(rank(v) != 4 for v in (query, key, value, result)):
+def _core(found: _Scores, product: ir.Node, nodes: frozenset[ir.Node]) -> Core | None:
+    first = made_by(found.value, "MatMul")
+    if first is None or any(v is None for v in (*first.inputs, product.inputs[1])):
         return None
-    if query.shape is None or key.shape is None or value.shape is None:
-        return None  # only for the type checker: the ranks are known
-    heads, size, depth = query.shape[1], query.shape[3], value.shape[3]
-    if not isinstance(heads, int) or not isinstance(size, int) or not isinstance(depth, int):
+    left, left_factor, left_nodes = _scaled(first.inputs[0])
+    right, right_factor, right_nodes = _scaled(first.inputs[1])
+    places, last = rank(found.value), product.inputs[1]
+    if left is None or right is None or last is None:
         return None
-    if key.shape[1] != heads or value.shape[1] != heads or key.shape[3] != size:
+    if any(rank(v) != places for v in (left, right, last, product.outputs[0])):
         return None
-    if not all(same_dim(query.shape[0], shape[0]) for shape in (key.shape, value.shape)):
+    query, key = find_operand(left, turned=False), find_operand(right, turned=True)
+    value = find_operand(last, turned=False)
+    if query is None or key is None or value is None or query.repeats != 1:
         return None
-    if not same_dim(key.shape[2], value.shape[2]):
+    if not _agree(query, key, value):
         return None
-    if mask is not None and not _fits(mask, query, key):
-        return None
-    return Core(query, key, value, mask, scale, heads, heads * size, heads * depth, product)
+    scale = float(found.factor * left_factor * right_factor)
+    nodes = nodes | {*left_nodes, *right_nodes}
+    return Core(query, key, value, found.masks, scale, product, nodes)
 
 
-def _unguarded(weights: ir.Value) -> ir.Value | None:
-    """Return Where(IsNaN(p), 0, p) where it is all that reads the probabilities p."""
+def _agree(query: Operand, key: Operand, value: Operand) -> bool:
+    """Tell whether batches, heads, lengths and sizes fit each other."""
+    if {key.heads, value.heads} != {query.heads} or key.repeats != value.repeats:
+        return False
+    if key.size != query.size or not same_dim(key.length, value.length):
+        return False
+    ranks = {len(operand.value.shape or ()) for operand in (query, key, value)}
+    return len(ranks) == 1 and all(same_dim(query.batch, o.batch) for o in (key, value))
+
+
+def _unguarded(weights: ir.Value) -> tuple[ir.Value | None, list[ir.Node]]:
+    """Return Where(IsNaN(p), 0, p), and its nodes, where it is all that reads p."""
     readers = [use.node for use in weights.uses()]
     if len(readers) != 2 or weights.is_graph_output():
-        return None
+        return None, []
     test = next((node for node in readers if is_op(node, "IsNaN")), None)
     choice = None if test is None else only_user(test.outputs[0], "Where")
-    if choice is None or choice not in readers or choice.inputs[2] is not weights:
-        return None
+    if test is None or choice is None or choice not in readers or choice.inputs[2] is not weights:
+        return None, []
     zero = array_of(choice.inputs[1], 1)
-    return choice.outputs[0] if zero is not None and zero.size and not zero.any() else None
+    if zero is None or not zero.size or zero.any():
+        return None, []
+    return choice.outputs[0], [test, choice]
 
 
-def _scores(scores: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value | None, float] | None:
-    """Return query, key, mask and scale where the scores are scale * query key' + mask."""
-    mask = None
-    scaled: ir.Value | None = scores
-    add = made_by(scores, "Add")
-    if add is not None and len(scores.uses()) == 1:
-        for first, second in (add.inputs, reversed(add.inputs)):
-            if first is not None and _product(first) is not None:
-                scaled, mask = first, second
-                break
-    found = None if scaled is None else _product(scaled)
-    if found is None or any(v.is_graph_output() for v in (scores, scaled) if v is not None):
+def _peel(scores: ir.Value) -> _Scores | None:
+    """Take scales and masks from the scores until the product of queries and keys is left."""
+    found = _Scores(scores)
+    while made_by(found.value, "MatMul") is None:
+        if len(found.value.uses()) != 1 or found.value.is_graph_output():
+            return None
+        step = _scaling(found) or _summand(found) or _choice(found) or _windows(found)
+        if step is None:
+            return None
+        found = step
+    alone = len(found.value.uses()) == 1 and not found.value.is_graph_output()
+    first = made_by(found.value, "MatMul")
+    return replace(found, nodes=(*found.nodes, first)) if alone and first is not None else None
+
+
+def _scaling(found: _Scores) -> _Scores | None:
+    """Take a constant factor; masks that are taken later would have to be scaled as well."""
+    value, factor, nodes = _scaled(found.value)
+    if value is None or not nodes:
         return None
-    product, factor = found
-    left, right = product.inputs
-    query, left_factor = _scaled(left)
-    key, right_factor = _keys(right)
-    if query is None or key is None:
+    return replace(found, value=value, factor=found.factor * factor, nodes=(*found.nodes, *nodes))
+
+
+def _summand(found: _Scores) -> _Scores | None:
+    """Take a mask that is added."""
+    add = made_by(found.value, "Add")
+    if add is None or found.factor != 1:
         return None
-    return query, key, mask, float(factor * left_factor * right_factor)
-
-
-def _product(value: ir.Value) -> tuple[ir.Node, float] | None:
-    """Return the product that a value is, and what it is scaled by."""
-    inner, factor = _scaled(value)
-    product = made_by(inner, "MatMul")
-    if product is None or inner is None or len(inner.uses()) != 1 or inner.is_graph_output():
-        return None
-    return product, factor
-
-
-def _keys(value: ir.Value | None) -> tuple[ir.Value | None, float]:
-    """Return the keys, their lengths before their sizes, and what they are scaled by."""
-    outer, first = _scaled(value)
-    turn = made_by(outer, "Transpose")
-    if turn is None or ints_attribute(turn, "perm") != _KEYS_TURNED:
-        return None, 1.0
-    inner, second = _scaled(turn.inputs[0])
-    return inner, first * second
-
-
-def split_keys(model: ir.Model) -> None:
-    """Turn keys to (batch, heads, lengths, sizes) first where one Transpose also turns them."""
-    for node in all_nodes(model):
-        if is_op(node, "Transpose") and ints_attribute(node, "perm") == _KEYS_AT_ONCE:
-            source = node.inputs[0]
-            if source is None or source.shape is None or len(source.shape) != 4:
-                continue
-            heads = ir.node("Transpose", [source], {"perm": _HEADS_FIRST})
-            first = heads.outputs[0]
-            first.type = source.type
-            first.shape = ir.Shape([source.shape[axis] for axis in _HEADS_FIRST])
-            assert node.graph is not None  # is_op() says so
-            node.graph.insert_before(node, heads)
-            replace(node, ir.node("Transpose", [first], {"perm": _KEYS_TURNED}))
-
-
-def join_keys(model: ir.Model) -> None:
-    """Undo :func:`split_keys` where no attention came of it."""
-    for node in all_nodes(model):
-        before = made_by(node.inputs[0], "Transpose") if is_op(node, "Transpose") else None
-        if before is None or ints_attribute(node, "perm") != _KEYS_TURNED:
+    for value, other in (add.inputs, reversed(add.inputs)):
+        if value is None or other is None or not _leads_to_product(value):
             continue
-        if ints_attribute(before, "perm") == _HEADS_FIRST:
-            replace(node, ir.node("Transpose", before.inputs, {"perm": _KEYS_AT_ONCE}))
+        term = Term(other, rank(found.value) or 0)
+        return replace(found, value=value, masks=(term, *found.masks), nodes=(*found.nodes, add))
+    return None
 
 
-def _scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
-    """Return y and f where a value is f * y with a constant number f."""
-    node = made_by(value, "Mul", "Div")
-    if node is None:
-        return value, 1.0
-    places = ((0, 1), (1, 0)) if node.op_type == "Mul" else ((0, 1),)
-    for place, other in places:
-        array = array_of(node.inputs[other], 1)
-        if array is None or array.size != 1 or rank(node.inputs[place]) != 4:
+def _choice(found: _Scores) -> _Scores | None:
+    """Take a mask that replaces scores by a number so low that any score is lost in it."""
+    where = made_by(found.value, "Where")
+    if where is None or found.factor != 1:
+        return None
+    condition, yes, no = where.inputs
+    for value, low, masked in ((no, yes, True), (yes, no, False)):
+        if value is None or condition is None or not is_low(low) or not _leads_to_product(value):
             continue
-        number = float(array.item())
-        if np.isfinite(number) and number:
-            return node.inputs[place], number if node.op_type == "Mul" else 1 / number
-    return value, 1.0
+        term = Term(condition, rank(found.value) or 0, low=low, masked=masked)
+        return replace(found, value=value, masks=(term, *found.masks), nodes=(*found.nodes, where))
+    return None
 
 
-def _fits(mask: ir.Value, query: ir.Value, key: ir.Value) -> bool:
-    """Tell whether a mask is (batch or 1, heads or 1, queries, keys), as the kernels ask for."""
-    if mask.shape is None or len(mask.shape) != 4 or mask.dtype != query.dtype:
+def _windows(found: _Scores) -> _Scores | None:
+    """Take a mask that is added to scores of rank 5: (batch, windows, heads, queries, keys)."""
+    outer = made_by(found.value, "Reshape")
+    add = None if outer is None else made_by(outer.inputs[0], "Add")
+    if outer is None or add is None or rank(found.value) != 4 or rank(add.outputs[0]) != 5:
+        return None
+    if found.factor != 1:
+        return None
+    if len(add.outputs[0].uses()) != 1 or add.outputs[0].is_graph_output():
+        return None
+    for wide, other in (add.inputs, reversed(add.inputs)):
+        inner = made_by(wide, "Reshape")
+        value = None if inner is None else inner.inputs[0]
+        if inner is None or value is None or other is None or wide is None:
+            continue
+        if len(wide.uses()) != 1 or not _is_split(value, found.value, wide):
+            continue
+        outer_size = None if wide.shape is None else wide.shape[0]
+        term = Term(other, 5, outer_size)
+        nodes = (*found.nodes, outer, add, inner)
+        return replace(found, value=value, masks=(term, *found.masks), nodes=nodes)
+    return None
+
+
+def _is_split(value: ir.Value, result: ir.Value, wide: ir.Value) -> bool:
+    """Tell whether ``wide`` only splits the first dimension, and the result joins it again."""
+    if value.shape is None or result.shape is None or wide.shape is None:
         return False
-    if query.shape is None or key.shape is None:
-        return False
-    wanted = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
-    outer = all(mask.shape[i] == 1 or same_dim(mask.shape[i], wanted[i]) for i in (0, 1))
-    # Lengths that are numbers can be expanded to; others must be known to be right.
-    return outer and all(
-        isinstance(wanted[i], int) or same_dim(mask.shape[i], wanted[i]) for i in (2, 3)
+    inner = list(wide.shape)[2:]
+    return all(
+        len(shape) == 4 and all(map(same_dim, list(shape)[1:], inner))
+        for shape in (value.shape, result.shape)
     )
 
 
-def is_finite(mask: ir.Value) -> bool:
-    """Tell whether a mask is known to hold finite numbers only."""
-    tensor = tensor_of(mask)
-    if tensor is not None:
-        return bool(np.isfinite(tensor.numpy().astype(np.float32)).all())
-    views = made_by(mask, "Expand", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Transpose")
-    if views is not None and views.inputs[0] is not None:
-        return is_finite(views.inputs[0])
-    choice = made_by(mask, "Where")
-    if choice is None:
+def _leads_to_product(value: ir.Value | None, depth: int = 8) -> bool:
+    """Tell whether a value is a product, scaled and masked."""
+    node = made_by(value, "MatMul", "Mul", "Div", "Add", "Where", "Reshape")
+    if node is None or not depth:
         return False
-    return all(v is not None and is_finite(v) for v in choice.inputs[1:])
+    return node.op_type == "MatMul" or any(_leads_to_product(v, depth - 1) for v in node.inputs)
+
+
+def _scaled(value: ir.Value | None) -> tuple[ir.Value | None, float, list[ir.Node]]:
+    """Return y, f and the node where a value is f * y with a constant number f."""
+    node = made_by(value, "Mul", "Div")
+    if node is None or value is None:
+        return value, 1.0, []
+    places = ((0, 1), (1, 0)) if node.op_type == "Mul" else ((0, 1),)
+    for place, other in places:
+        array = array_of(node.inputs[other], 1)
+        if array is None or array.size != 1 or rank(node.inputs[place]) != rank(value):
+            continue
+        number = float(array.item())
+        if np.isfinite(number) and number:
+            factor = number if node.op_type == "Mul" else 1 / number
+            inner, more, nodes = _scaled(node.inputs[place])
+            return inner, factor * more, [node, *nodes]
+    return value, 1.0, []

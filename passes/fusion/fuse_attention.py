@@ -1,46 +1,43 @@
-"""Fuse scaled dot product attention into one operator."""
+"""Fuse scaled dot product attention into one operator of the runtime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.fusion.attention_core import Core, find_core, join_keys, split_keys
-from onnxsmith.passes.fusion.contrib import contrib, declare, take_over
-from onnxsmith.passes.match import (
-    add_constant,
-    all_nodes,
-    array_of,
-    input_of,
-    ints_attribute,
-    is_op,
-    made_by,
-    only_user,
-    remove_if_dead,
-    same_dim,
-    tensor_of,
-)
+from onnxsmith.passes.fusion.attention_core import Core, find_core
+from onnxsmith.passes.fusion.attention_mask import MaskWriter, named_sizes
+from onnxsmith.passes.fusion.attention_projection import Projection, pack, projections
+from onnxsmith.passes.fusion.attention_writer import AttentionWriter
+from onnxsmith.passes.fusion.contrib import contrib, declare, version_of
+from onnxsmith.passes.match import add_tensor, all_nodes, is_op
 
-_HEADS_INNER = [0, 2, 1, 3]
+_OPSET = 13
 
 
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Fuse scaled dot product attention into one operator.
+    """Fuse scaled dot product attention into one operator of the runtime.
 
-    ``Softmax(s Q K' + m) V`` becomes ``com.microsoft.MultiHeadAttention`` with the mask m as its
-    ``attention_bias``; where queries, keys and values are products of one value with constant
-    weights, ``com.microsoft.Attention`` with those weights side by side. The exporter's guard
-    ``Where(IsNaN(p), 0, p)`` on the probabilities is dropped where no row of the mask can be all
-    minus infinity; numbers that are not finite before the softmax are not kept apart.
+    ``Softmax(s Q K' + m) V`` becomes ``com.microsoft.MultiHeadAttention`` with the sum m of the
+    masks as its ``attention_bias``; where queries, keys and values are products of one value with
+    constant weights, in one product or in three, ``com.microsoft.Attention`` with the columns of
+    those weights in the operator's order. Heads may be told apart in any order of reshapes,
+    transposes, splits and selections, and batches of heads may be one dimension. Keys and values of
+    fewer heads, each repeated by an Expand, are repeated by a Gather. Masks may be added, choose
+    between scores and a low number, or differ from window to window of an image.
+
+    The exporter's guard ``Where(IsNaN(p), 0, p)`` on the probabilities is dropped where no row of
+    the mask can be all minus infinity; numbers that are not finite before the softmax are not kept
+    apart. Scores that a mask replaces by -1e9 or less count as lost in it.
 
     What is left alone: probabilities that anything else reads, heads of unknown number or size,
-    masks that are not of rank 4 or broadcast over queries or keys, guards of masks that may hold
-    infinities, and element types other than float32 and float16.
+    masks that cannot be brought to (batch or 1, heads or 1, queries, keys), guards of masks that
+    may hold infinities, element types other than float32 and float16, functions, and models below
+    opset 13.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017; ONNX Runtime's contributed operators.
     """
@@ -48,178 +45,50 @@ class FuseAttention(Pass):
     name: ClassVar[str] = "fuse-attention"
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Fuse in the graph, its subgraphs and functions."""
+        """Fuse in the graph and its subgraphs; shapes should be inferred."""
+        if version_of(model) < _OPSET:
+            return PassResult(model, False, {"refused": f"it needs opset {_OPSET}"})
         packed = separate = 0
-        split_keys(model)
+        sizes = named_sizes(model)
         for node in all_nodes(model):
-            core = find_core(node) if is_op(node, "Softmax") else None
-            if core is None:
+            core = find_core(node, sizes) if is_op(node, "Softmax") else None
+            writer = None if core is None else AttentionWriter(core)
+            if core is None or writer is None or not writer.can_finish():
                 continue
-            if _pack(core):
+            masks = MaskWriter(core.product, core.query.value, sizes)
+            found = projections(core)
+            if found is not None:
+                _pack(core, found, masks, writer)
                 packed += 1
             else:
-                separate += _fuse(core)
+                separate += _fuse(core, masks, writer)
         if packed or separate:
             declare(model)
-        join_keys(model)
         details = {"packed": packed, "separate": separate}
         return PassResult(model, bool(packed or separate), details)
 
 
-def _fuse(core: Core) -> bool:
+def _fuse(core: Core, masks: MaskWriter, writer: AttentionWriter) -> bool:
     """Make a MultiHeadAttention of a core."""
-    query = flat(core.query)
-    key, value = flat(core.key), flat(core.value)
-    if key is None or value is None:
-        key, value = core.key, core.value
-    graph = core.product.graph
-    assert graph is not None  # matchers only see nodes of graphs
-    new: list[ir.Node] = []
-    if query is None:
-        turned = ir.node("Transpose", [core.query], {"perm": _HEADS_INNER})
-        target = add_constant(graph, np.array([0, 0, core.width]), "attention_query_shape")
-        shaped = ir.node("Reshape", [turned.outputs[0], target])
-        new += [turned, shaped]
-        query = shaped.outputs[0]
-    inputs = [query, key, value, None, None, _mask(core)]
+    operands = writer.operands()
+    if operands is None:
+        return False
+    mask = masks.write(core.masks, core.query, core.key)
     attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
-    new.append(contrib("MultiHeadAttention", inputs, attributes))
-    _finish(core, new)
+    writer.finish(contrib("MultiHeadAttention", [*operands, None, None, mask], attributes))
     return True
 
 
-def _pack(core: Core) -> bool:
+def _pack(core: Core, found: Projection, masks: MaskWriter, writer: AttentionWriter) -> None:
     """Make an Attention of a core whose operands are products of one value."""
-    graph = core.product.graph
-    parts = [_projection(flat(v)) for v in (core.query, core.key, core.value)]
-    if graph is None or any(part is None for part in parts):
-        return False
-    found = [part for part in parts if part is not None]
-    source = found[0][0]
-    if any(part[0] is not source for part in found) or source.shape is None:
-        return False
-    weights = [part[1].numpy() for part in found]
-    kind = weights[0].dtype
-    if any(w.dtype != kind for w in weights) or weights[0].shape != weights[1].shape:
-        return False
-    biases = [part[2] for part in found]
     name = f"{core.product.outputs[0].name}_qkv"
-    weight = add_constant(graph, np.concatenate(weights, axis=1), f"{name}_weight")
-    # The runtime's CPU kernel crashes without a bias, though the operator lets it be left out.
-    rows = [
-        np.zeros(w.shape[1], kind) if b is None else b.numpy()
-        for w, b in zip(weights, biases, strict=True)
-    ]
-    bias = add_constant(graph, np.concatenate(rows), f"{name}_bias")
+    weight, bias = (
+        add_tensor(core.graph, tensor, f"{name}_{kind}")
+        for tensor, kind in zip(pack(found), ("weight", "bias"), strict=True)
+    )
+    source = writer.batch_first(found.source) if found.lengths_first else found.source
     attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
-    if weights[2].shape != weights[0].shape:
-        attributes["qkv_hidden_sizes"] = [w.shape[1] for w in weights]
-    inputs = [source, weight, bias, None, None, _mask(core)]
-    _finish(core, [contrib("Attention", inputs, attributes)])
-    return True
-
-
-def _mask(core: Core) -> ir.Value | None:
-    """Return the mask, expanded once to the lengths of queries and keys where it may be of one."""
-    mask, graph = core.mask, core.product.graph
-    if mask is None or mask.shape is None or core.query.shape is None or core.key.shape is None:
-        return mask
-    lengths = (core.query.shape[2], core.key.shape[2])
-    if all(same_dim(mask.shape[i], lengths[i - 2]) for i in (2, 3)) or graph is None:
-        return mask
-    wide = [d if isinstance(d, int) else 1 for d in lengths]
-    for use in mask.uses():
-        shape = array_of(input_of(use.node, 1)) if is_op(use.node, "Expand") else None
-        if use.node.graph is graph and shape is not None and list(shape) == [1, 1, *wide]:
-            return use.node.outputs[0]
-    target = add_constant(graph, np.array([1, 1, *wide]), f"{mask.name}_shape")
-    expand = ir.node("Expand", [mask, target])
-    result = expand.outputs[0]
-    result.type, result.shape = mask.type, ir.Shape([*mask.shape[:2], *lengths])
-    producer = mask.producer()
-    if producer is not None and producer.graph is graph:
-        graph.insert_after(producer, expand)
-    else:
-        graph.insert_before(graph[0], expand)
-    return result
-
-
-def _projection(
-    value: ir.Value | None,
-) -> tuple[ir.Value, ir.TensorProtocol, ir.TensorProtocol | None] | None:
-    """Return x, W and b where a value is x W + b, of rank 3, with constants W and b."""
-    bias = None
-    add = made_by(value, "Add")
-    if add is not None:
-        for first, second in (add.inputs, reversed(add.inputs)):
-            tensor = tensor_of(second)
-            if tensor is not None and len(tensor.shape) == 1:
-                value, bias = first, tensor
-                break
-    product = made_by(value, "MatMul")
-    if product is None or value is None or len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    x, weight = product.inputs[0], tensor_of(product.inputs[1])
-    if x is None or x.shape is None or len(x.shape) != 3 or weight is None:
-        return None
-    if len(weight.shape) != 2 or (bias is not None and bias.shape[0] != weight.shape[1]):
-        return None
-    return x, weight, bias
-
-
-def flat(value: ir.Value) -> ir.Value | None:
-    """Return the value of shape (batch, length, heads * size) that one of rank 4 is made of."""
-    turn = made_by(value, "Transpose")
-    if turn is None or ints_attribute(turn, "perm") != _HEADS_INNER:
-        return None
-    inner = turn.inputs[0]
-    reshape = made_by(inner, "Reshape")
-    source = None if reshape is None else reshape.inputs[0]
-    if inner is None or source is None or inner.shape is None or source.shape is None:
-        return None
-    if len(inner.shape) != 4 or len(source.shape) != 3:
-        return None
-    heads, size = inner.shape[2], inner.shape[3]
-    if not isinstance(heads, int) or not isinstance(size, int) or source.shape[2] != heads * size:
-        return None
-    same = all(same_dim(inner.shape[i], source.shape[i]) for i in (0, 1))
-    return source if same else None
-
-
-def _finish(core: Core, new: list[ir.Node]) -> None:
-    """Put the new nodes where the last product stood, and let their result be read."""
-    old, graph = core.product.outputs[0], core.product.graph
-    assert graph is not None  # matchers only see nodes of graphs
-    for node in new:
-        graph.insert_before(core.product, node)
-    result = new[-1].outputs[0]
-    turn = only_user(old, "Transpose")
-    shape = None
-    if turn is not None and ints_attribute(turn, "perm") == _HEADS_INNER:
-        shape = only_user(turn.outputs[0], "Reshape")
-    width = core.value_width
-    assert old.shape is not None  # the core knows it
-    merged = None if shape is None else shape.outputs[0]
-    result.type = old.type
-    result.shape = ir.Shape([old.shape[0], old.shape[2], width])
-    if (
-        shape is not None
-        and merged is not None
-        and merged.shape is not None
-        and shape.graph is graph
-        and len(merged.shape) == 3
-        and merged.shape[2] == width
-        and all(same_dim(merged.shape[i], result.shape[i]) for i in (0, 1))
-    ):
-        take_over(merged, result)
-        remove_if_dead(shape)
-        return
-    result.name = f"{old.name}_merged"
-    target = add_constant(graph, np.array([0, 0, core.heads, width // core.heads]), "heads_shape")
-    split = ir.node("Reshape", [result, target])
-    turned = ir.node("Transpose", [split.outputs[0]], {"perm": _HEADS_INNER})
-    for node in (split, turned):
-        graph.insert_before(core.product, node)
-    split.outputs[0].type = old.type
-    split.outputs[0].shape = ir.Shape([old.shape[0], old.shape[2], old.shape[1], old.shape[3]])
-    take_over(old, turned.outputs[0])
+    if found.widths[2] != found.widths[0]:
+        attributes["qkv_hidden_sizes"] = found.widths
+    mask = masks.write(core.masks, core.query, core.key)
+    writer.finish(contrib("Attention", [source, weight, bias, None, None, mask], attributes))

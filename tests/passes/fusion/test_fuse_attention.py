@@ -85,8 +85,6 @@ FUSED = [
     ),
 ]
 REFUSED = [
-    # A transpose that names no order reverses all dimensions.
-    "g (float[2,2,2,2] x) => (float[2,2,2,2] y) { t = Transpose(x) a = MatMul(x, t) p = Softmax(a) o = MatMul(p, x) y = Transpose(o) }",
     case(PRODUCTS, SCORES, "w = Softmax<axis = 2>(a)"),
     case(PRODUCTS, SCORES, "p = Softmax(a) w = Relu(p)"),
     case(PRODUCTS, "a = MatMul(qt, ku)", "w = Softmax(a)", END + " e = Exp(w)").replace(
@@ -95,7 +93,15 @@ REFUSED = [
     # A row of minus infinities only: the guard makes it zero, the kernel does not.
     case(PRODUCTS, f"{SCORES} {masked('inf')}", f"p = Softmax(b) {GUARD}", more=Z),
     case(PRODUCTS, f"{SCORES} b = Add(a, z)", f"p = Softmax(b) {GUARD}", more=Z),
-    case(PRODUCTS, f"{SCORES} b = Add(a, z)", "w = Softmax(b)", more=", float[3,3] z"),
+    # Masks that would widen the scores, or that are scaled with them.
+    case(PRODUCTS, f"{SCORES} b = Add(a, z)", "w = Softmax(b)", more=", float[N,2,3,1] z").replace(
+        "[N,3,8] x", "[1,3,8] x"
+    ),
+    case(PRODUCTS, f"{SCORES} b = Add(a, z) d = Mul(b, s)", "w = Softmax(d)", more=Z),
+    # A number that does not drown a score.
+    case(PRODUCTS, f"{SCORES} c = Greater(z, s) b = Where(c, low, a)", "w = Softmax(b)", more=Z),
+    # Heads of unknown number, and element types without a kernel.
+    case(PRODUCTS, SCORES, "w = Softmax(a)").replace("float", "double"),
 ]
 
 

@@ -1,0 +1,158 @@
+"""Bring the operands of an attention to an operator, and its result to those that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxsmith.passes.cleanup.merge_views import merge_views
+from onnxsmith.passes.fusion.attention_core import Core
+from onnxsmith.passes.fusion.attention_operand import Operand, Source
+from onnxsmith.passes.fusion.contrib import take_over
+from onnxsmith.passes.match import add_constant, made_by, only_user, remove_if_dead
+from onnxsmith.passes.views import Size
+
+_HEADS_INNER = [0, 2, 1, 3]
+_TURNED = [0, 1, 3, 2]
+_MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
+
+
+class AttentionWriter:
+    """Writes what stands around an operator that takes the place of a core.
+
+    Args:
+        core: The attention.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Keep it."""
+        self._core = core
+        self._moves: list[ir.Node] = []
+
+    def can_finish(self) -> bool:
+        """Tell whether the result can be given the shape of the second product's."""
+        shape = self._core.product.outputs[0].shape
+        if shape is None:
+            return False
+        return len(shape) == 4 or self._core.heads == 1 or self._split_target() is not None
+
+    def _split_target(self) -> list[int] | None:
+        """Return the target of the Reshape to (batch * heads, length, size)."""
+        shape = self._core.product.outputs[0].shape
+        assert shape is not None  # can_finish() asks for it
+        target = [size if isinstance(size, int) else -1 for size in shape]
+        return target if target.count(-1) <= 1 else None
+
+    def operands(self) -> list[ir.Value | None] | None:
+        """Return queries (batch, length, width), and keys and values of that form or with heads."""
+        core = self._core
+        query = self._flat(core.query) or self._merged(core.query)
+        if query is None:
+            return None
+        key = value = None
+        if core.key.repeats == 1:
+            sources = [self._usable(operand) for operand in (core.key, core.value)]
+            if all(sources):
+                key, value = (self._flat(operand) for operand in (core.key, core.value))
+        if key is None or value is None:
+            if len(core.key.value.shape or ()) != 4 or len(core.value.value.shape or ()) != 4:
+                return None
+            key, value = self._apart(core.key), self._apart(core.value)
+        return [query, key, value]
+
+    def _usable(self, operand: Operand) -> Source | None:
+        source = operand.source()
+        return source if source is not None and source.start is not None else None
+
+    def _flat(self, operand: Operand) -> ir.Value | None:
+        """Return an operand with its heads side by side, if its source or a part of it is that."""
+        source = self._usable(operand)
+        if source is None:
+            return None
+        value = self.batch_first(source.value) if source.lengths_first else source.value
+        return value if source.is_flat else self._part(value, source)
+
+    def _part(self, value: ir.Value, source: Source) -> ir.Value:
+        """Return a run of the source's columns."""
+        assert source.start is not None  # the caller asked for them
+        assert value.shape is not None
+        ends = (source.start, source.start + source.columns.size)
+        names = ("start", "end", "axis")
+        numbers = [
+            add_constant(self._core.graph, np.array([number], np.int64), f"columns_{name}")
+            for name, number in zip(names, (*ends, 2), strict=True)
+        ]
+        shape = [*value.shape[:2], source.columns.size]
+        return self._add(ir.node("Slice", [value, *numbers]), value, shape)
+
+    def _merged(self, operand: Operand) -> ir.Value | None:
+        """Return an operand of rank 4 with its heads moved side by side."""
+        value = operand.value
+        if value.shape is None or len(value.shape) != 4 or operand.turned:
+            return None
+        batch, heads, length, size = value.shape
+        turned = ir.node("Transpose", [value], {"perm": _HEADS_INNER})
+        inner = self._add(turned, value, [batch, length, heads, size])
+        width = operand.heads * operand.size
+        target = add_constant(self._core.graph, np.array([0, 0, width]), "heads_merged")
+        return self._add(ir.node("Reshape", [inner, target]), value, [batch, length, width])
+
+    def _apart(self, operand: Operand) -> ir.Value:
+        """Return keys or values (batch, heads, length, size), each head as often as it is used."""
+        value = operand.value
+        assert value.shape is not None  # find_operand() asked for it
+        if operand.turned:
+            shape = [value.shape[axis] for axis in _TURNED]
+            node = ir.node("Transpose", [value], {"perm": _TURNED})
+            self._moves.append(node)
+            value = self._add(node, value, shape)
+        if operand.repeats == 1 or value.shape is None:
+            return value
+        order = np.repeat(np.arange(operand.heads // operand.repeats), operand.repeats)
+        places = add_constant(self._core.graph, order, "heads_repeated")
+        shape = [value.shape[0], operand.heads, *value.shape[2:]]
+        return self._add(ir.node("Gather", [value, places], {"axis": 1}), value, shape)
+
+    def batch_first(self, value: ir.Value) -> ir.Value:
+        """Return a value of shape (length, batch, width) with its first two dimensions swapped."""
+        before = made_by(value, "Transpose")
+        if before is not None and before.inputs[0] is not None:
+            perm = before.attributes.get("perm")
+            if perm is not None and not perm.is_ref() and list(perm.as_ints()) == [1, 0, 2]:
+                return before.inputs[0]
+        assert value.shape is not None  # it has rank 3
+        first, second, width = value.shape
+        node = ir.node("Transpose", [value], {"perm": [1, 0, 2]})
+        return self._add(node, value, [second, first, width])
+
+    def _add(self, node: ir.Node, like: ir.Value, shape: Sequence[Size]) -> ir.Value:
+        self._core.graph.insert_before(self._core.product, node)
+        node.outputs[0].type, node.outputs[0].shape = like.type, ir.Shape(shape)
+        return node.outputs[0]
+
+    def finish(self, node: ir.Node) -> None:
+        """Put the operator where the second product stood; the views around it are merged."""
+        core, old = self._core, self._core.product.outputs[0]
+        query, depth = core.query, core.value.size
+        name = old.name
+        result = self._add(node, old, [core.query.batch, query.length, core.heads * depth])
+        result.name = f"{name}_merged"
+        target = np.array([0, 0, core.heads, depth])
+        split = ir.node("Reshape", [result, add_constant(core.graph, target, "heads_split")])
+        inner = self._add(split, old, [core.query.batch, query.length, core.heads, depth])
+        turned = ir.node("Transpose", [inner], {"perm": _HEADS_INNER})
+        last = self._add(turned, old, [core.query.batch, core.heads, query.length, depth])
+        rows = self._split_target()
+        if len(old.shape or ()) == 3 and rows is not None:
+            shape = add_constant(core.graph, np.array(rows, np.int64), "heads_batched")
+            last = self._add(ir.node("Reshape", [last, shape]), old, list(old.shape or ()))
+        take_over(old, last)
+        remove_if_dead(core.product)
+        end = last.producer()
+        while end is not None and (after := only_user(end.outputs[0], *_MOVES)) is not None:
+            end = after
+        for move in (*self._moves, end):
+            if move is not None:
+                merge_views(move)
