@@ -28,11 +28,13 @@ class Change:
         slower: Whether the interval of the ratio lies below 1.
         words: The finding in words.
         figures: The comparison as JSON values.
+        faster: Whether the interval lies above 1.
     """
 
     slower: bool
     words: str
     figures: Mapping[str, Any]
+    faster: bool = False
 
 
 def measure_change(
@@ -82,4 +84,5 @@ def measure_change(
         f"{comparison.ratio:.2f}x the speed of the input "
         f"(95 % interval {comparison.low:.2f} to {comparison.high:.2f}): {comparison.verdict}"
     )
-    return Change(comparison.verdict == "slower", words, comparison.to_json())
+    verdict = comparison.verdict
+    return Change(verdict == "slower", words, comparison.to_json(), verdict == "faster")

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.numerics import Tolerance
-from onnxsmith.passes.base import Conversion, PassContext, Samples
+from onnxsmith.passes.base import Conversion, Pass, PassContext, Samples
 from onnxsmith.passes.manager import Dropped, PassManager, PipelineResult, VerifyMode
 from onnxsmith.passes.observers import Checker, Dump, Observer
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.verify import Stage, Verifier, make_verifier, stages
 from onnxsmith.pipeline.data import open_data
 from onnxsmith.pipeline.gate import Change, measure_change
-from onnxsmith.pipeline.kernels.choose import choose_kernels, faster_fused
+from onnxsmith.pipeline.kernels.choose import choose_kernels
+from onnxsmith.pipeline.kernels.layout import layout_candidates
+from onnxsmith.pipeline.kernels.lost import lost_in_words
 from onnxsmith.pipeline.kernels.measure import Kernel
 from onnxsmith.pipeline.slower import SlowFusions
 from onnxsmith.runtime.census import lost_fusions, runtime_census
@@ -158,23 +160,38 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
 def _with_kernels(
     result: OptimizeResult, manager: PassManager, request: OptimizeRequest
 ) -> OptimizeResult:
-    """Avoid fused kernels that measure slower than their parts, if the whole model agrees."""
+    """Avoid fused kernels that measure slower than their parts, and try other layouts."""
     request.say("measuring fused kernels")
     try:
         choice = choose_kernels(result.artifact, request.target, request.dims, request.threads)
         result = replace(result, kernels=choice.kernels)
-        if not choice.passes:
-            return result
-        chosen = replace(manager, passes=choice.passes).run(result.artifact)
-        request.say("measuring the choice of kernels")
-        settings = (request.target, request.threads, request.dims, request.seed)
-        change = measure_change(result.artifact, chosen.artifact, *settings)
+        if choice.passes:
+            result = _tried(result, choice.passes, manager, request, keep="not slower")
+        for pass_ in layout_candidates(result.artifact, request.target):
+            result = _tried(result, (pass_,), manager, request, keep="faster")
     except SmithError as error:
         words = f"kernels unmeasured: {error.message}"
         return replace(result, warnings=(*result.warnings, words))
-    if chosen.dropped or change.slower:
+    return result
+
+
+def _tried(
+    result: OptimizeResult,
+    passes: Sequence[Pass],
+    manager: PassManager,
+    request: OptimizeRequest,
+    *,
+    keep: Literal["not slower", "faster"],
+) -> OptimizeResult:
+    """Run more passes on a result, and keep what they make if the whole model is fast with it."""
+    request.say(f"measuring {', '.join(str(pass_) for pass_ in passes)}")
+    tried = replace(manager, passes=passes).run(result.artifact)
+    settings = (request.target, request.threads, request.dims, request.seed)
+    change = measure_change(result.artifact, tried.artifact, *settings)
+    wanted = change.faster if keep == "faster" else not change.slower
+    if tried.dropped or not wanted:
         return result
-    return replace(result, artifact=chosen.artifact, pipeline=_joined(result.pipeline, chosen))
+    return replace(result, artifact=tried.artifact, pipeline=_joined(result.pipeline, tried))
 
 
 def _joined(first: PipelineResult, then: PipelineResult) -> PipelineResult:
@@ -299,34 +316,15 @@ def _with_runtime_census(
     except SmithError as error:
         words = f"the runtime's operators are unknown: {error.message}"
         return replace(result, warnings=(*result.warnings, words))
-    lost = _lost_in_words(artifact, lost_fusions(before, after), result, request)
+    given_up = {kernel.op_type for kernel in result.kernels if not kernel.pays}
+    settings = (request.target, request.dims, request.threads)
+    lost = lost_in_words(lost_fusions(before, after), artifact, given_up, *settings)
     return replace(
         result,
         warnings=(*result.warnings, *lost),
         runtime_census_before=before,
         runtime_census_after=after,
     )
-
-
-def _lost_in_words(
-    artifact: Artifact,
-    lost: Mapping[str, tuple[int, int]],
-    result: OptimizeResult,
-    request: OptimizeRequest,
-) -> tuple[str, ...]:
-    """Name the fusions that the runtime no longer makes, but for those that were given up."""
-    given_up = {kernel.op_type for kernel in result.kernels if not kernel.pays}
-    plain = {name: name.rpartition(".")[2] for name in lost}
-    missed = [name for name in lost if plain[name] not in given_up]
-    settings = (request.target, request.dims, request.threads)
-    faster = faster_fused(artifact, {plain[name] for name in missed}, *settings) if missed else {}
-    words = []
-    for name in missed:
-        then, now = lost[name]
-        kernel = faster.get(plain[name])
-        why = f", and {kernel.comparison.sentence()}" if kernel else ""
-        words.append(f"the runtime makes {now} {name} where it made {then} of the input{why}")
-    return tuple(words)
 
 
 def _measure(

@@ -12,7 +12,13 @@ import onnx_ir as ir
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import UsageError
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.runtime.settings import DISABLED_KEY, LEVEL_KEY, SETTINGS_KEY, travelling_settings
+from onnxsmith.runtime.settings import (
+    DISABLED_KEY,
+    LEVEL_KEY,
+    NHWC_KEY,
+    SETTINGS_KEY,
+    travelling_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,18 @@ class SetSession(Pass):
     model has stays; optimizers that it switched off before stay off. With no options nothing
     changes. An optimizer that the runtime does not know has no effect there.
 
-    Source: ONNX Runtime's session option ``optimization.disable_specified_optimizers``.
+    Options: ``disable`` names optimizers; ``level`` is that of the runtime's optimizations;
+    ``nhwc`` says whether the CUDA provider runs convolutions with channels last.
+
+    Source: ONNX Runtime's session option ``optimization.disable_specified_optimizers``, and the
+    option ``prefer_nhwc`` of its CUDA provider.
     """
 
     name: ClassVar[str] = "set-session"
 
     disable: tuple[str, ...] = ()
     level: Literal["keep", "all", "extended", "basic", "off"] = "keep"
+    nhwc: Literal["keep", "yes", "no"] = "keep"
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Merge the settings into the model's own.
@@ -53,6 +64,8 @@ class SetSession(Pass):
             merged[DISABLED_KEY] = ";".join(names)
         if self.level != "keep":
             merged[LEVEL_KEY] = self.level
+        if self.nhwc != "keep":
+            merged[NHWC_KEY] = "1" if self.nhwc == "yes" else "0"
         if merged == settings:
             return PassResult(model, modified=False)
         model.metadata_props[SETTINGS_KEY] = json.dumps(merged, sort_keys=True)

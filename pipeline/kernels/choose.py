@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnxsmith.artifact import Artifact
@@ -57,28 +57,3 @@ def choose_kernels(
     optimizers = [name for op_type in slow for name in RUNTIME_FUSIONS[op_type]]
     passes.append(SetSession(tuple(dict.fromkeys(optimizers))))
     return KernelChoice(kernels, tuple(passes))
-
-
-def faster_fused(
-    artifact: Artifact,
-    names: Collection[str],
-    target: Target,
-    dims: Mapping[str, int] | None = None,
-    threads: int | None = None,
-) -> dict[str, Kernel]:
-    """Return which of the named operators, as the runtime makes them of a model, beat their parts.
-
-    Args:
-        artifact: The model.
-        names: Operators without their domain.
-        target: Where it will run.
-        dims: Sizes of symbolic dimensions; those not named are 1.
-        threads: Threads within an operator; None leaves the choice to the runtime.
-
-    Raises:
-        SmithError: The model does not run on the target.
-    """
-    cases = final_cases(artifact, target, dims)
-    wanted = {case: count for case, count in cases.items() if case.op_type in names}
-    kernels = measure_kernels(wanted, target, threads)
-    return {k.op_type: k for k in kernels if k.comparison.verdict == "slower"}

@@ -18,7 +18,8 @@ from onnxsmith.runtime.settings import SETTINGS_KEY
 # A cleanup (Identity) and a fusion (MatMul and Add).
 TEXT = "g (float[N,3] x) => (float[N,3] y) { a = Identity(x) m = MatMul(a, w) y = Add(m, b) }"
 SLOWER = Change(slower=True, words="0.5x", figures={})
-FASTER = Change(slower=False, words="2x", figures={})
+FASTER = Change(slower=False, words="2x", figures={}, faster=True)
+SAME = Change(slower=False, words="1x", figures={})
 
 
 @pytest.fixture
@@ -169,3 +170,14 @@ def test_without_the_gate_nothing_is_measured(
 ) -> None:
     chosen(monkeypatch, SmithError("called"))
     assert optimize(artifact, OptimizeRequest()).warnings == ()
+
+
+@pytest.mark.parametrize(("answer", "kept"), [(FASTER, True), (SAME, False), (SLOWER, False)])
+def test_another_layout_is_kept_where_it_is_faster(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, answer: Change, kept: bool
+) -> None:
+    chosen(monkeypatch, KernelChoice())
+    monkeypatch.setattr(module, "layout_candidates", lambda *_: (SetSession(nhwc="yes"),))
+    measured(monkeypatch, [answer, FASTER])
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert ("prefer_nhwc" in result.artifact.model.metadata_props.get(SETTINGS_KEY, "")) == kept

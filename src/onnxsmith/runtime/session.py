@@ -20,7 +20,13 @@ from onnxsmith.errors import SmithError
 from onnxsmith.numerics import numpy_dtype
 from onnxsmith.runtime.memory import View, release_free_memory
 from onnxsmith.runtime.providers import CPU, missing_provider, provider_name, resolve_providers
-from onnxsmith.runtime.settings import LEVEL_KEY, LEVELS, travelling_settings
+from onnxsmith.runtime.settings import (
+    LEVEL_KEY,
+    LEVELS,
+    NHWC_KEY,
+    provider_options,
+    travelling_settings,
+)
 from onnxsmith.runtime.values import needs_raw, run_raw
 from onnxsmith.runtime.weights import serialize
 from onnxsmith.spec import ValueSpec
@@ -97,7 +103,12 @@ class Session:
                     self._files,
                     share=not optimize and names == (CPU,),
                 )
-                self._session = ort.InferenceSession(payload, options, providers=list(names))
+                self._session = ort.InferenceSession(
+                    payload,
+                    options,
+                    providers=list(names),
+                    provider_options=provider_options(artifact, names),
+                )
         except SmithError:
             self._files.close()
             raise
@@ -286,6 +297,7 @@ def session_options(
     settings = travelling_settings(artifact)
     if LEVEL_KEY in settings:
         options.graph_optimization_level = LEVELS[settings.pop(LEVEL_KEY)]
+    settings.pop(NHWC_KEY, None)  # it is the provider's
     for key, value in settings.items():
         options.add_session_config_entry(key, value)
     return options

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from typing import Literal
 
 import onnxruntime as ort
 import pytest
@@ -8,8 +9,9 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.layout.set_session import SetSession
-from onnxsmith.runtime.session import session_options
-from onnxsmith.runtime.settings import SETTINGS_KEY
+from onnxsmith.runtime.providers import CPU, CUDA
+from onnxsmith.runtime.session import Session, session_options
+from onnxsmith.runtime.settings import SETTINGS_KEY, provider_options
 
 KEY = "optimization.disable_specified_optimizers"
 TEXT = "g (float[2] x) => (float[2] y) { y = Relu(x) }"
@@ -55,6 +57,25 @@ def test_sessions_take_the_level(load_text: Callable[..., Artifact]) -> None:
     SetSession(level="basic").apply(artifact.model, PassContext())
     level = session_options(artifact).graph_optimization_level
     assert level == ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+
+
+@pytest.mark.parametrize(("nhwc", "wanted"), [("yes", "1"), ("no", "0")])
+def test_the_layout_is_the_cuda_providers(
+    load_text: Callable[..., Artifact], nhwc: Literal["yes", "no"], wanted: str
+) -> None:
+    artifact = load_text(TEXT)
+    assert provider_options(artifact, [CUDA, CPU]) == [{}, {}]
+    SetSession(nhwc=nhwc).apply(artifact.model, PassContext())
+    assert provider_options(artifact, [CUDA, CPU]) == [{"prefer_nhwc": wanted}, {}]
+    with Session(artifact) as session:  # other providers do without
+        assert session.providers == (CPU,)
+
+
+def test_a_layout_that_is_none_is_refused(load_text: Callable[..., Artifact]) -> None:
+    artifact = load_text(TEXT)
+    artifact.model.metadata_props[SETTINGS_KEY] = '{"ep.cuda.prefer_nhwc": "maybe"}'
+    with pytest.raises(SmithError, match="may not set"):
+        provider_options(artifact, [CUDA])
 
 
 def test_options_are_read_from_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.layout.set_session import SetSession
-from onnxsmith.pipeline.kernels.choose import faster_fused
+from onnxsmith.pipeline.kernels.lost import faster_fused
 from onnxsmith.pipeline.kernels.table import RUNTIME_FUSIONS
 from onnxsmith.pipeline.optimize import OptimizeRequest, optimize
 from onnxsmith.runtime.census import lost_fusions, runtime_census
