@@ -113,6 +113,7 @@ def total(write: Writer, sums: dict[ir.Value, list[ir.Value]], value: ir.Value) 
     for part in parts[1:]:
         whole = write.op("Add", whole, part)
     sums[value] = [whole]
+    whole.shape = whole.shape or value.shape  # a gradient has the shape of what it is for
     return whole
 
 

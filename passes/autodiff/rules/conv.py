@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxsmith.passes.autodiff.backward import Backward, Gradients, NotDifferentiableError
-from onnxsmith.passes.autodiff.writer import INT64, Writer, rank_of, static_shape
+from onnxsmith.passes.autodiff.writer import INT64, Writer, static_shape
 
 _FEW_CHANNELS = 4
 
@@ -65,8 +65,10 @@ def conv(b: Backward) -> Gradients:
         raise NotDifferentiableError("the shape of its weight is not known")
     window = window_of(b, list(sizes[2:]))
     group = b.int("group", 1)
-    first = input_gradient(b, b.grad, weight, window, group) if b.needs[0] else None
-    second = _weight(b, window, group, sizes) if b.needs[1] else None
+    first = spread_windows(b, b.grad, weight, window, group) if b.needs[0] else None
+    second = None
+    if b.needs[1]:
+        second = weight_gradient(b.write, b.x(), b.grad, window, group, sizes)
     if b.optional(2) is None:
         return [first, second]
     axes = [0, *range(2, 2 + window.rank)]
@@ -101,24 +103,31 @@ def window_of(b: Backward, kernel: list[int]) -> Window:
     return Window(kernel, strides, dilations, [*before, *behind])
 
 
-def input_gradient(
+def spread_windows(
     b: Backward, grad: ir.Value, weight: ir.Value, window: Window, group: int
 ) -> ir.Value:
-    """Return the transposed convolution that ends at the input's sizes."""
+    """Return the transposed convolution that ends at the input's sizes.
+
+    Args:
+        b: A convolution or pooling.
+        grad: Spatially shaped like its output.
+        weight: What each window's gradient is multiplied with.
+        window: How the window moves; it may reach beyond the padding (``ceil_mode``).
+        group: In how many parts the channels are.
+    """
     w, x = b.write, b.x()
     sizes, after = static_shape_tail(x), static_shape_tail(b.y)
     attributes = dict(window.attributes) | {"group": group}
     if sizes is not None and after is not None:
-        attributes["output_padding"] = [
-            sizes[i]
-            - (
-                (after[i] - 1) * window.strides[i]
-                + window.reach(i)
-                - window.pads[i]
-                - window.pads[i + window.rank]
-            )
-            for i in range(window.rank)
+        spans = [(n - 1) * s for n, s in zip(after, window.strides, strict=True)]
+        missing = [
+            size - (span + window.reach(i) - window.pads[i] - window.pads[i + window.rank])
+            for i, (size, span) in enumerate(zip(sizes, spans, strict=True))
         ]
+        before, behind = window.pads[: window.rank], window.pads[window.rank :]
+        beyond = [pad - min(less, 0) for pad, less in zip(behind, missing, strict=True)]
+        attributes["pads"] = [*before, *beyond]
+        attributes["output_padding"] = [max(more, 0) for more in missing]
         return w.op("ConvTranspose", grad, weight, attributes=attributes)
     attributes["pads"] = [0] * (2 * window.rank)
     full = w.op("ConvTranspose", grad, weight, attributes=attributes)
@@ -139,37 +148,53 @@ def static_shape_tail(value: ir.Value) -> list[int] | None:
     return [int(size) for size in list(value.shape)[2:]]  # type: ignore[arg-type]
 
 
-def _weight(b: Backward, window: Window, group: int, sizes: tuple[int, ...]) -> ir.Value:
+def weight_gradient(
+    w: Writer,
+    big: ir.Value,
+    small: ir.Value,
+    window: Window,
+    group: int,
+    sizes: tuple[int, ...],
+) -> ir.Value:
+    """Return the correlation of what a kernel moves over with what stands at its places.
+
+    Args:
+        w: Writes it.
+        big: The input of a convolution, or the gradient of a transposed one.
+        small: The gradient of a convolution, or the input of a transposed one.
+        window: How the kernel moves.
+        group: In how many parts the channels are.
+        sizes: The kernel's, channels of ``small`` first.
+    """
     out, channels = sizes[0], sizes[1] * group
     plain = not any(window.pads) and all(size == 1 for size in window.kernel)
     if plain and group == 1:
-        return _by_product(b, window, sizes)
+        return _by_product(w, big, small, window, sizes)
     if channels <= _FEW_CHANNELS and group == 1:
-        return _by_swapping(b, window)
+        return _by_swapping(w, big, small, window)
     if group == channels == out:
-        return _depthwise(b, window, sizes)
-    return _by_taps(b, window, group, sizes)
+        return _depthwise(w, big, small, window, sizes)
+    return _by_taps(w, big, small, window, group, sizes)
 
 
-def _by_product(b: Backward, window: Window, sizes: tuple[int, ...]) -> ir.Value:
+def _by_product(
+    w: Writer, big: ir.Value, small: ir.Value, window: Window, sizes: tuple[int, ...]
+) -> ir.Value:
     """Multiply the matrices of channels by places, and sum over the batch."""
-    w = b.write
-    x = b.x()
     if any(step > 1 for step in window.strides):
-        x = next(iter(taps(b, x, window)))
-    rows = w.op("Reshape", x, w.ints([0, 0, -1]))
-    grads = w.op("Reshape", b.grad, w.ints([0, 0, -1]))
+        big = next(iter(taps(w, big, small, window)))
+    rows = w.op("Reshape", big, w.ints([0, 0, -1]))
+    grads = w.op("Reshape", small, w.ints([0, 0, -1]))
     product = w.op("MatMul", grads, w.op("Transpose", rows, attributes={"perm": [0, 2, 1]}))
     summed = w.reduce("ReduceSum", product, [0], keep=False)
     return w.op("Reshape", summed, w.ints(sizes))
 
 
-def _by_swapping(b: Backward, window: Window) -> ir.Value:
-    """Convolve the input with the gradient as its kernel: strides and dilations change places."""
-    w = b.write
+def _by_swapping(w: Writer, big: ir.Value, small: ir.Value, window: Window) -> ir.Value:
+    """Convolve one with the other as its kernel: strides and dilations change places."""
     swap = [1, 0, *range(2, 2 + window.rank)]
-    x = w.op("Transpose", b.x(), attributes={"perm": swap})
-    kernel = w.op("Transpose", b.grad, attributes={"perm": swap})
+    x = w.op("Transpose", big, attributes={"perm": swap})
+    kernel = w.op("Transpose", small, attributes={"perm": swap})
     attributes = {
         "strides": window.dilations,
         "dilations": window.strides,
@@ -181,36 +206,43 @@ def _by_swapping(b: Backward, window: Window) -> ir.Value:
     return w.op("Transpose", cut, attributes={"perm": swap})
 
 
-def _depthwise(b: Backward, window: Window, sizes: tuple[int, ...]) -> ir.Value:
-    """Sum the products of gradient and input for each tap."""
-    w = b.write
+def _depthwise(
+    w: Writer, big: ir.Value, small: ir.Value, window: Window, sizes: tuple[int, ...]
+) -> ir.Value:
+    """Sum the products of both for each tap."""
     axes = [0, *range(2, 2 + window.rank)]
-    x = padded(w, b.x(), window)
+    x = padded(w, big, window)
     sums = [
-        w.reduce("ReduceSum", w.op("Mul", tap, b.grad), axes, keep=False)
-        for tap in taps(b, x, window)
+        w.reduce("ReduceSum", w.op("Mul", tap, small), axes, keep=False)
+        for tap in taps(w, x, small, window)
     ]
     return _stacked(w, sums, [0], [1, 0], sizes)
 
 
-def _by_taps(b: Backward, window: Window, group: int, sizes: tuple[int, ...]) -> ir.Value:
-    """Multiply, for each tap, all rows of the gradient and of the input, channels last."""
-    w, rank = b.write, window.rank
+def _by_taps(
+    w: Writer,
+    big: ir.Value,
+    small: ir.Value,
+    window: Window,
+    group: int,
+    sizes: tuple[int, ...],
+) -> ir.Value:
+    """Multiply, for each tap, all rows of both, channels last."""
+    rank = window.rank
     last = [0, *range(2, 2 + rank), 1]
-    x = w.op("Transpose", padded(w, b.x(), window), attributes={"perm": last})
+    x = w.op("Transpose", padded(w, big, window), attributes={"perm": last})
     per_out, per_in = sizes[0] // group, sizes[1]
+    turned = w.op("Transpose", small, attributes={"perm": [1, 0, *range(2, 2 + rank)]})
     if group == 1:
-        turned = w.op("Transpose", b.grad, attributes={"perm": [1, 0, *range(2, 2 + rank)]})
         grads = w.op("Reshape", turned, w.ints([sizes[0], -1]))
         products = [
             w.op("MatMul", grads, w.op("Reshape", tap, w.ints([-1, per_in])))
-            for tap in taps(b, x, window, first=1)
+            for tap in taps(w, x, small, window, first=1)
         ]
         return _stacked(w, products, [0], [1, 2, 0], sizes)
-    turned = w.op("Transpose", b.grad, attributes={"perm": [1, 0, *range(2, 2 + rank)]})
     grads = w.op("Reshape", turned, w.ints([group, per_out, -1]))
     products = []
-    for tap in taps(b, x, window, first=1):
+    for tap in taps(w, x, small, window, first=1):
         rows = w.op("Reshape", tap, w.ints([-1, group, per_in]))
         rows = w.op("Transpose", rows, attributes={"perm": [1, 0, 2]})
         products.append(w.op("MatMul", grads, rows))
@@ -225,25 +257,27 @@ def padded(w: Writer, x: ir.Value, window: Window) -> ir.Value:
     return w.op("Pad", x, w.ints(window.pads), None, w.ints(axes))
 
 
-def taps(b: Backward, x: ir.Value, window: Window, first: int = 2) -> list[ir.Value]:
+def taps(
+    w: Writer, x: ir.Value, small: ir.Value, window: Window, first: int = 2
+) -> list[ir.Value]:
     """Return, for each tap of the kernel, the padded input's elements that it meets.
 
     Args:
-        b: The convolution.
-        x: Its padded input.
+        w: Writes them.
+        x: The padded input.
+        small: Has an element for each place of the kernel.
         window: How the kernel moves.
         first: The first spatial axis of ``x``.
     """
-    w = b.write
     axes = w.ints(list(range(first, first + window.rank)))
     steps = w.ints(window.strides)
-    after = static_shape_tail(b.y)
+    after = static_shape_tail(small)
     spans: list[int] | None = None
     span: ir.Value | None = None
     if after is not None:
         spans = [(n - 1) * s + 1 for n, s in zip(after, window.strides, strict=True)]
     else:
-        counts = w.op("Shape", b.y, attributes={"start": 2}, dtype=INT64)
+        counts = w.op("Shape", small, attributes={"start": 2}, dtype=INT64)
         one = w.ints([1] * window.rank)
         span = w.op("Add", w.op("Mul", w.op("Sub", counts, one), steps), one)
     result = []
@@ -266,10 +300,3 @@ def _stacked(
     lifted = [w.op("Unsqueeze", part, w.ints(axes)) for part in parts]
     whole = w.op("Concat", *lifted, attributes={"axis": 0})
     return w.op("Reshape", w.op("Transpose", whole, attributes={"perm": order}), w.ints(sizes))
-
-
-def channels_of(x: ir.Value) -> int | None:
-    """Return the number of channels where it is known."""
-    if rank_of(x) < 2 or x.shape is None or not isinstance(x.shape[1], int):
-        return None
-    return int(x.shape[1])

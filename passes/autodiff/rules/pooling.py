@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.autodiff.backward import Backward, Gradients, NotDifferentiableError
-from onnxsmith.passes.autodiff.rules.conv import input_gradient, static_shape_tail, window_of
+from onnxsmith.passes.autodiff.rules.conv import spread_windows, static_shape_tail, window_of
 from onnxsmith.passes.autodiff.rules.indexing import add_at
 from onnxsmith.passes.autodiff.writer import INT64, rank_of
 
@@ -62,7 +62,7 @@ def average(b: Backward) -> Gradients:
     shape = w.op("Concat", w.ints([-1, 1]), tail, attributes={"axis": 0})
     single = w.op("Reshape", grad, shape)
     kernel = w.constant(np.ones([1, 1, *window.kernel], dtype.numpy()))
-    return [w.reshape_like(input_gradient(b, single, kernel, window, 1), x)]
+    return [w.reshape_like(spread_windows(b, single, kernel, window, 1), x)]
 
 
 def global_average(b: Backward) -> Gradients:
