@@ -9,8 +9,8 @@ import onnx_ir as ir
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.backward import Backward, NotDifferentiableError, Rule
 from onnxsmith.passes.autodiff.bodies import expand
-from onnxsmith.passes.autodiff.path import captured, dependents, may_flow, path_between
-from onnxsmith.passes.autodiff.table import find_rule
+from onnxsmith.passes.autodiff.path import captured, dependents, path_between
+from onnxsmith.passes.autodiff.table import REFUSED, find_rule
 from onnxsmith.passes.autodiff.writer import UnknownRankError, Writer
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
@@ -92,7 +92,7 @@ def back_through(
     assert rule is not None  # _with_rules() refused what has none
     outer = captured(node)
     reads = (*node.inputs, *outer)
-    needs = tuple(v is not None and v in reached and may_flow(v) for v in reads)
+    needs = tuple(v is not None and v in reached for v in reads)
     try:
         gradients = rule(Backward(node, grads, needs, write))
     except NotDifferentiableError as error:
@@ -128,6 +128,9 @@ def _with_rules(
         missing = [node for node in path if _rule(node, custom) is None]
         if not missing:
             return path, of
+        for node in missing:
+            if node.op_type in REFUSED:
+                raise _refusal(node, REFUSED[node.op_type])
         left = expand(model, missing)
         if left:
             raise _refusal(left[0], f"there is no rule for {left[0].domain or 'ai.onnx'} operators")

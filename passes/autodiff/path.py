@@ -6,11 +6,23 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
-from onnxsmith.passes.autodiff.table import CONSTANT
+from onnxsmith.passes.autodiff.table import CONSTANT, REFUSED
 
 FLOATS = frozenset({
     ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16,
 })  # fmt: skip
+
+ROUNDED = frozenset({
+    ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.INT8, ir.DataType.UINT8,
+    ir.DataType.INT16, ir.DataType.UINT16,
+})  # fmt: skip
+"""What QuantizeLinear makes."""
+
+MOVING = frozenset({
+    "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+    "Unsqueeze",
+})  # fmt: skip
+"""Operators that leave rounded values as they are."""
 
 
 def inputs_of(node: ir.Node) -> Iterator[ir.Value]:
@@ -60,8 +72,18 @@ def dependents(nodes: Iterable[ir.Node], wrt: Iterable[ir.Value]) -> set[ir.Valu
     reached = set(wrt)
     for node in nodes:
         if node.op_type not in CONSTANT and any(value in reached for value in inputs_of(node)):
-            reached.update(value for value in node.outputs if may_flow(value))
+            reached.update(v for v in node.outputs if may_flow(v) or _passes_on(node, v))
     return reached
+
+
+def _passes_on(node: ir.Node, value: ir.Value) -> bool:
+    """Tell whether what is no tensor of floats depends on parameters all the same.
+
+    Gradients pass integers that were made by rounding; what is refused must not pass unnoticed.
+    """
+    if node.op_type == "QuantizeLinear" or node.op_type in REFUSED:
+        return True
+    return value.dtype in ROUNDED and node.op_type in MOVING
 
 
 def path_between(

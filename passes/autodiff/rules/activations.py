@@ -1,11 +1,9 @@
-"""Gradients of activations.
+"""Gradients of activations made of straight pieces, and of dropout.
 
 Source: the operators' definitions in ONNX.
 """
 
 from __future__ import annotations
-
-import math
 
 import onnx_ir as ir
 
@@ -38,27 +36,6 @@ def tanh(b: Backward) -> Gradients:
     return [w.op("Mul", b.grad, w.op("Sub", w.number(1, t), w.op("Mul", t, t)))]
 
 
-def gelu(b: Backward) -> Gradients:
-    """``d(x P(x)) = (P(x) + x P'(x)) dx``, ``P`` the normal distribution or its tanh form."""
-    w, x = b.write, b.x()
-    half, one = w.number(0.5, x), w.number(1, x)
-    if b.string("approximate", "none") == "tanh":
-        scale = math.sqrt(2 / math.pi)
-        square = w.op("Mul", x, x)
-        cubic = w.op("Add", w.op("Mul", square, w.number(0.044715, x)), one)
-        t = w.op("Tanh", w.op("Mul", w.op("Mul", x, cubic), w.number(scale, x)))
-        slope = w.op("Add", w.op("Mul", square, w.number(3 * 0.044715, x)), one)
-        steep = w.op("Sub", one, w.op("Mul", t, t))
-        inner = w.op("Mul", w.op("Mul", x, w.number(0.5 * scale, x)), w.op("Mul", slope, steep))
-        whole = w.op("Add", w.op("Mul", w.op("Add", t, one), half), inner)
-        return [w.op("Mul", b.grad, whole)]
-    share = w.op("Erf", w.op("Mul", x, w.number(math.sqrt(0.5), x)))
-    share = w.op("Mul", w.op("Add", share, one), half)
-    bell = w.op("Exp", w.op("Mul", w.op("Mul", x, x), w.number(-0.5, x)))
-    bell = w.op("Mul", w.op("Mul", x, w.number(1 / math.sqrt(2 * math.pi), x)), bell)
-    return [w.op("Mul", b.grad, w.op("Add", share, bell))]
-
-
 def clip(b: Backward) -> Gradients:
     """``dx`` within the limits, zero outside; at a limit it passes, as torch has it."""
     w, grad, x = b.write, b.grad, b.x()
@@ -85,6 +62,51 @@ def dropout(b: Backward) -> Gradients:
     kept = w.op("Div", b.grad, w.op("Sub", w.number(1, b.grad), rate))
     kept = w.op("Where", mask, kept, w.number(0, b.grad), dtype=b.grad.dtype)
     return [w.op("Where", training, kept, b.grad, dtype=b.grad.dtype)]
+
+
+def hard_sigmoid(b: Backward) -> Gradients:
+    """``a dx`` where ``0 < a x + b < 1``, zero elsewhere."""
+    w = b.write
+    return [w.op("Mul", _inside(b, b.y), w.number(b.float("alpha", 0.2), b.grad))]
+
+
+def hard_swish(b: Backward) -> Gradients:
+    """``(h + x h') dx`` with ``h = clip(x / 6 + 1/2, 0, 1)``."""
+    w, x = b.write, b.x()
+    gate = w.op("HardSigmoid", x, attributes={"alpha": 1 / 6, "beta": 0.5})
+    steep = w.op("Mul", _inside(b, gate), w.number(1 / 6, x))
+    return [w.op("Add", w.op("Mul", b.grad, gate), w.op("Mul", steep, x))]
+
+
+def prelu(b: Backward) -> Gradients:
+    """``dx`` where ``x > 0``, ``s dx`` elsewhere; ``x ds`` where ``x < 0``."""
+    w, x, slope = b.write, b.x(0), b.x(1)
+    first = _where_positive(b, x, b.grad, w.op("Mul", b.grad, slope))
+    negative = w.op("Min", x, w.number(0, x))
+    return [first, w.sum_to(w.op("Mul", b.grad, negative), slope, b.y)]
+
+
+def thresholded_relu(b: Backward) -> Gradients:
+    """``dx`` where ``x > a``, zero elsewhere."""
+    w, x = b.write, b.x()
+    above = w.op("Greater", x, w.number(b.float("alpha", 1.0), x), dtype=BOOL)
+    return [w.op("Where", above, b.grad, w.number(0, x), dtype=x.dtype)]
+
+
+def shrink(b: Backward) -> Gradients:
+    """``dx`` where ``|x|`` exceeds the threshold, zero elsewhere."""
+    w, x = b.write, b.x()
+    away = w.op("Greater", w.op("Abs", x), w.number(b.float("lambd", 0.5), x), dtype=BOOL)
+    return [w.op("Where", away, b.grad, w.number(0, x), dtype=x.dtype)]
+
+
+def _inside(b: Backward, gate: ir.Value) -> ir.Value:
+    """Return the gradient where a gate is neither shut nor open, zero elsewhere."""
+    w = b.write
+    shut = w.op("LessOrEqual", gate, w.number(0, gate), dtype=BOOL)
+    open_ = w.op("GreaterOrEqual", gate, w.number(1, gate), dtype=BOOL)
+    flat = w.op("Or", shut, open_, dtype=BOOL)
+    return w.op("Where", flat, w.number(0, b.grad), b.grad, dtype=b.grad.dtype)
 
 
 def _where_positive(b: Backward, x: ir.Value, yes: ir.Value, no: ir.Value) -> ir.Value:

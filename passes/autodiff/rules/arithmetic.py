@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxsmith.passes.autodiff.backward import Backward, Gradients
-from onnxsmith.passes.autodiff.writer import BOOL
+from onnxsmith.passes.autodiff.writer import BOOL, INT64
 from onnxsmith.passes.match import array_of
 
 
@@ -118,3 +118,22 @@ def average(b: Backward) -> Gradients:
     """The gradient in equal shares."""
     w, count = b.write, len(b.node.inputs)
     return _fit(b, *[w.op("Mul", b.grad, w.number(1 / count, b.grad))] * count)
+
+
+def remainder(b: Backward) -> Gradients:
+    """``d(x - n y) = dx - n dy``, ``n`` the whole part of the quotient."""
+    w, x, y = b.write, b.x(0), b.x(1)
+    if not b.needs[1]:
+        return _fit(b, b.grad)
+    whole = w.op("Round", w.op("Div", w.op("Sub", x, b.y), y))
+    return _fit(b, b.grad, w.op("Neg", w.op("Mul", b.grad, whole)))
+
+
+def span(b: Backward) -> Gradients:
+    """``y_i = start + i step``: ``sum(g)`` and ``sum(i g)``; the limit only decides how many."""
+    w, none = b.write, b.write.number(0, b.grad)
+    count = w.cast(w.op("Size", b.y, dtype=INT64), b.grad.dtype)
+    numbers = w.op("Range", none, count, w.number(1, b.grad))
+    sums = [b.grad, w.op("Mul", b.grad, numbers)]
+    first, last = (w.op("ReduceSum", part, attributes={"keepdims": 0}) for part in sums)
+    return [first, None, last]

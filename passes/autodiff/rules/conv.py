@@ -257,9 +257,7 @@ def padded(w: Writer, x: ir.Value, window: Window) -> ir.Value:
     return w.op("Pad", x, w.ints(window.pads), None, w.ints(axes))
 
 
-def taps(
-    w: Writer, x: ir.Value, small: ir.Value, window: Window, first: int = 2
-) -> list[ir.Value]:
+def taps(w: Writer, x: ir.Value, small: ir.Value, window: Window, first: int = 2) -> list[ir.Value]:
     """Return, for each tap of the kernel, the padded input's elements that it meets.
 
     Args:

@@ -46,7 +46,7 @@ def gather(b: Backward) -> Gradients:
     lead[axis] = -1
     index = w.op("Reshape", indices, w.ints(lead))
     index = w.op("Expand", index, w.op("Shape", grad, dtype=INT64))
-    return [add_at(b, w.zeros_like(x), index, grad, axis)]
+    return [add_at(b, w.fill(w.shape_of(x), grad, 0), index, grad, axis)]
 
 
 def add_at(b: Backward, field: ir.Value, index: ir.Value, values: ir.Value, axis: int) -> ir.Value:
@@ -100,3 +100,24 @@ def triangle(b: Backward) -> Gradients:
     attributes = {"upper": b.int("upper", 1)}
     given = [b.grad] if b.optional(1) is None else [b.grad, b.x(1)]
     return [b.write.op("Trilu", *given, attributes=attributes)]
+
+
+def reverse_sequence(b: Backward) -> Gradients:
+    """The gradient reversed in the same way."""
+    attributes = {"batch_axis": b.int("batch_axis", 1), "time_axis": b.int("time_axis", 0)}
+    return [b.write.op("ReverseSequence", b.grad, b.x(1), attributes=attributes)]
+
+
+def one_hot(b: Backward) -> Gradients:
+    """The sums of the gradient where the value for off and where that for on stands."""
+    w, values = b.write, b.x(2)
+    assert b.grad.dtype is not None  # differentiated values have types
+    on = w.constant(np.array([0, 1], b.grad.dtype.numpy()))
+    attributes = {"axis": b.int("axis", -1)}
+    choice = w.op("OneHot", b.x(0), b.x(1), on, attributes=attributes, dtype=b.grad.dtype)
+    rest = w.op("Sub", w.number(1, b.grad), choice)
+    sums = [
+        w.op("Reshape", w.op("ReduceSum", w.op("Mul", b.grad, part)), w.ints([1]))
+        for part in (rest, choice)
+    ]
+    return [None, None, w.cast(w.op("Concat", *sums, attributes={"axis": 0}), values.dtype)]

@@ -27,7 +27,7 @@ def layer(b: Backward) -> Gradients:
     normal = w.op("Mul", w.op("Sub", w.cast(x, wide), middle), inverse)
     grad = w.cast(b.grad, wide)
     inner = w.op("Mul", grad, w.cast(scale, wide))
-    first = _through(w, inner, normal, inverse, axes)
+    first = through(w, inner, normal, inverse, axes)
     second = w.sum_to(w.op("Mul", grad, normal), scale, b.y)
     gradients = [w.cast(first, x.dtype), w.cast(second, scale.dtype)]
     bias = b.optional(2)
@@ -54,7 +54,7 @@ def batch(b: Backward) -> Gradients:
     normal = w.op("Mul", w.op("Sub", x, middle), inverse)
     inner = w.op("Mul", b.grad, column(scale))
     if b.int("training_mode", 0):
-        first = _through(w, inner, normal, inverse, axes)
+        first = through(w, inner, normal, inverse, axes)
     else:
         first = w.op("Mul", inner, inverse)
     second = w.reduce("ReduceSum", w.op("Mul", b.grad, normal), axes, keep=False)
@@ -86,7 +86,7 @@ def _statistics(b: Backward, x: ir.Value, axes: list[int]) -> tuple[ir.Value, ir
     return b.node.outputs[1], b.node.outputs[2]
 
 
-def _through(
+def through(
     w: Writer, inner: ir.Value, normal: ir.Value, inverse: ir.Value, axes: list[int]
 ) -> ir.Value:
     """Return the gradient through the normalization itself."""
@@ -107,4 +107,4 @@ def instance(b: Backward) -> Gradients:
     axes = [0, *places]
     second = w.reduce("ReduceSum", w.op("Mul", b.grad, normal), axes, keep=False)
     third = w.reduce("ReduceSum", b.grad, axes, keep=False)
-    return [_through(w, inner, normal, inverse, places), second, third]
+    return [through(w, inner, normal, inverse, places), second, third]

@@ -149,24 +149,54 @@ def _scattered(b: Backward, axes: list[int]) -> ir.Value:
 
 
 def pad(b: Backward) -> Gradients:
-    """The gradient without what was padded; constants only."""
-    w, x = b.write, b.x()
-    if b.string("mode", "constant") != "constant":
-        raise NotDifferentiableError("its padding repeats elements")
+    """The gradient cut where zeros were added; what was repeated is added where it was taken.
+
+    Padding by the same amounts below zero undoes a padding, and fills up what was cut.
+    """
+    w, mode = b.write, b.string("mode", "constant")
+    if mode != "constant":
+        return [_folded_back(b, mode)]
+    axes = [] if b.optional(3) is None else [b.x(3)]
+    undo = w.op("Neg", w.cast(b.x(1), INT64))
+    inside = w.op("Pad", b.grad, undo, None, *axes)
+    if len(b.needs) < 3 or not b.needs[2]:
+        return [inside]
+    border = w.op("Sub", w.fill(w.shape_of(b.y), b.grad, 1), _padded_ones(b, axes))
+    filled = w.op("ReduceSum", w.op("Mul", b.grad, border))
+    return [inside, None, w.reshape_like(filled, b.x(2))]
+
+
+def _padded_ones(b: Backward, axes: list[ir.Value]) -> ir.Value:
+    """Return ones where the input is, zeros where something was added."""
+    w = b.write
+    return w.op("Pad", w.fill(w.shape_of(b.x(0)), b.grad, 1), b.x(1), None, *axes)
+
+
+def _folded_back(b: Backward, mode: str) -> ir.Value:
+    """Add each element of the gradient where its value came from, a dimension at a time."""
+    w, x, grad = b.write, b.x(0), b.grad
     rank = rank_of(x)
     axes = list(range(rank)) if b.optional(3) is None else ints_of(b.optional(3))
-    pads = ints_of(b.x(1))
-    if axes is None or pads is None:
-        raise NotDifferentiableError("its padding is computed")
-    start = w.ints(pads[: len(axes)])
-    shape = w.op("Shape", b.y, dtype=INT64)
-    sizes = w.op("Gather", shape, w.ints([axis % rank for axis in axes]))
-    end = w.op("Sub", sizes, w.ints(pads[len(axes) :]))
-    inside = w.op("Slice", b.grad, w.op("Max", start, w.ints([0])), end, w.ints(axes))
-    if min(pads) >= 0:
-        return [inside]
-    cut = [max(-pad, 0) for pad in pads]
-    return [w.op("Pad", inside, w.ints(cut), None, w.ints(axes))]
+    if axes is None:
+        raise NotDifferentiableError("its axes are computed")
+    known = ints_of(b.x(1))
+    for place, axis in enumerate(axes):
+        if known is not None and known[place] == known[place + len(axes)] == 0:
+            continue
+        amounts = w.op("Gather", b.x(1), w.ints([place, place + len(axes)]))
+        size = w.op("Squeeze", w.size_of(x, axis), w.ints([0]))
+        numbers = w.op("Range", w.integer(0), size, w.integer(1), dtype=INT64)
+        source = w.op("Pad", numbers, amounts, attributes={"mode": mode})
+        lead = w.ints([-1 if i == axis % rank else 1 for i in range(rank)])
+        shape = w.op("Shape", grad, dtype=INT64)
+        index = w.op("Expand", w.op("Reshape", source, lead), shape)
+        before = w.op("Slice", shape, w.ints([0]), w.ints([axis % rank]))
+        behind = w.op("Slice", shape, w.ints([axis % rank + 1]), w.ints([rank]))
+        parts = [before, w.size_of(x, axis), behind]
+        field = w.fill(w.op("Concat", *parts, attributes={"axis": 0}), grad, 0)
+        how = {"axis": axis % rank, "reduction": "add"}
+        grad = w.op("ScatterElements", field, index, grad, attributes=how)
+    return grad
 
 
 def tile(b: Backward) -> Gradients:

@@ -36,6 +36,63 @@ class Gelu(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
         return (0.5 * x * (1 + Erf._run(self, x / math.sqrt(2))[0]),)
 
 
+class LRN(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator's own counts samples instead of channels."""
+
+    def _run(self, x: Array, alpha: float, beta: float, bias: float, size: int) -> tuple[Array]:
+        channels = x.shape[1]
+        near = np.zeros_like(x)
+        for c in range(channels):
+            low, high = max(0, c - (size - 1) // 2), min(channels, c + size // 2 + 1)
+            near[:, c] = (x[:, low:high] ** 2).sum(axis=1)
+        return (x / (bias + alpha / size * near) ** beta,)
+
+
+class LpNormalization(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator's own forgets that a norm is of absolute values."""
+
+    def _run(self, x: Array, axis: int = -1, p: int = 2) -> tuple[Array]:
+        return (x / (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p),)
+
+
+class GlobalLpPool(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator has none."""
+
+    def _run(self, x: Array, p: int = 2) -> tuple[Array]:
+        places = tuple(range(2, x.ndim))
+        return ((np.abs(x) ** p).sum(axis=places, keepdims=True) ** (1 / p),)
+
+
+class MeanVarianceNormalization(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator's own is a function with constants in float32."""
+
+    def _run(self, x: Array, axes: Sequence[int]) -> tuple[Array]:
+        away = x - x.mean(axis=tuple(axes), keepdims=True)
+        return (away / (away.std(axis=tuple(axes), keepdims=True) + 1e-9),)
+
+
+class GroupNormalization(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
+    """The evaluator's own computes in float32."""
+
+    def _run(
+        self,
+        x: Array,
+        scale: Array,
+        bias: Array,
+        epsilon: float = 1e-5,
+        num_groups: int = 1,
+        stash_type: int = 1,
+    ) -> tuple[Array]:
+        apart = x.reshape(x.shape[0], num_groups, -1)
+        away = apart - apart.mean(axis=2, keepdims=True)
+        normal = away / np.sqrt((away**2).mean(axis=2, keepdims=True) + epsilon)
+        spread = (1, -1, *[1] * (x.ndim - 2))
+        return (normal.reshape(x.shape) * scale.reshape(spread) + bias.reshape(spread),)
+
+
+_OPERATORS = [
+    Erf, Gelu, GlobalLpPool, GroupNormalization, LRN, LpNormalization, MeanVarianceNormalization,
+]  # fmt: skip
 _STEP = 1e-5
 _RTOL = 1e-5
 
@@ -49,12 +106,9 @@ def model_of(text: str, opset: int = 21) -> onnx.ModelProto:
 def differences(proto: onnx.ModelProto, feeds: Mapping[str, Array], of: str, name: str) -> Array:
     """Return the gradient of the sum of an output by central differences in float64."""
     wide = _in_double(proto)
-    evaluator = ReferenceEvaluator(wide, new_ops=[Erf, Gelu])
+    evaluator = ReferenceEvaluator(wide, new_ops=_OPERATORS)
     place = [output.name for output in wide.graph.output].index(of)
-    exact = {
-        key: array.astype(np.float64) if array.dtype == np.float32 else array
-        for key, array in feeds.items()
-    }
+    exact = {key: _wide(array) for key, array in feeds.items()}
     result = np.zeros(feeds[name].shape)
     for index in np.ndindex(result.shape):
         ends = []
@@ -73,8 +127,18 @@ def check_gradients(
     wrt: Sequence[str],
     of: str | None = None,
     rtol: float = _RTOL,
+    double: bool = False,
 ) -> Artifact:
-    """Assert that the gradients are right with one thread and with four, and return the model."""
+    """Assert that the gradients are right with one thread and with four, and return the model.
+
+    Args:
+        proto: The model.
+        feeds: Its inputs.
+        wrt: What to differentiate by.
+        of: Which output to differentiate; the first one by default.
+        rtol: How much of a gradient's largest element any element may be off.
+        double: Whether to check the gradients of the model in float64 too.
+    """
     of = of or proto.graph.output[0].name
     made = gradients(Artifact.from_proto(proto), of, list(wrt))
     onnx.checker.check_model(made.to_proto(), full_check=True)
@@ -84,7 +148,25 @@ def check_gradients(
             results = session.run(feeds)
         for name in wrt:
             close(results[f"{name}_gradient"], expected[name], rtol, name)
+    if double:
+        wide = gradients(Artifact.from_proto(_in_double(proto)), of, list(wrt))
+        with Session(wide) as session:
+            results = session.run({key: _wide(array) for key, array in feeds.items()})
+        for name in wrt:
+            close(results[f"{name}_gradient"], expected[name], 1e-7, name)
     return made
+
+
+def check_repeats(made: Artifact, feeds: Mapping[str, Array], rtol: float = 1e-6) -> None:
+    """Assert that 50 runs with one thread and with four give one gradient, rounding aside."""
+    first: dict[str, Array] = {}
+    for threads in (1, 4):
+        with Session(made, threads=threads) as session:
+            for _ in range(50):
+                results = session.run(feeds)
+                first = first or results
+                for name, array in results.items():
+                    close(array, first[name], rtol, name)
 
 
 def close(found: Array, expected: Array, rtol: float, name: str) -> None:
@@ -93,6 +175,10 @@ def close(found: Array, expected: Array, rtol: float, name: str) -> None:
     scale = max(float(np.abs(expected).max(initial=0.0)), 1e-3)
     worst = float(np.abs(found - expected).max(initial=0.0)) / scale
     assert worst <= rtol, f"{name}: {worst:.2e}\n{found}\n{expected}"
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
 
 
 def _in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
