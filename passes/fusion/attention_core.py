@@ -71,7 +71,7 @@ def find_core(softmax: ir.Node, sizes: Sizes) -> Core | None:
         return None
     if int_attribute(softmax, "axis", -1) not in (-1, places - 1):
         return None
-    guarded, guard = _unguarded(weights)
+    guarded, guard = unguarded(weights)
     product = only_user(guarded or weights, "MatMul")
     if product is None or product.inputs[0] is not (guarded or weights):
         return None
@@ -120,7 +120,7 @@ def _agree(query: Operand, key: Operand, value: Operand) -> bool:
     return len(ranks) == 1 and all(same_dim(query.batch, o.batch) for o in (key, value))
 
 
-def _unguarded(weights: ir.Value) -> tuple[ir.Value | None, list[ir.Node]]:
+def unguarded(weights: ir.Value) -> tuple[ir.Value | None, list[ir.Node]]:
     """Return Where(IsNaN(p), 0, p), and its nodes, where it is all that reads p."""
     readers = [use.node for use in weights.uses()]
     if len(readers) != 2 or weights.is_graph_output():

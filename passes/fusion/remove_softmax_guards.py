@@ -1,0 +1,65 @@
+"""Remove what guards a softmax against rows that are minus infinity throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.fusion.attention_core import unguarded
+from onnxsmith.passes.fusion.attention_mask import is_finite
+from onnxsmith.passes.match import all_nodes, array_of, bypass, is_op, made_by
+
+
+@dataclass(frozen=True)
+class RemoveSoftmaxGuards(Pass):
+    """Remove the guard ``Where(IsNaN(p), 0, p)`` of probabilities that cannot be NaN.
+
+    PyTorch's exporter writes it behind each softmax of an attention, for rows of the mask that are
+    minus infinity throughout. It takes as long as the softmax. It goes where the scores are a
+    product, scaled by numbers or not, to which a mask of finite numbers may be added; other
+    numbers that are not finite before the softmax are not kept apart.
+
+    What is left alone: masks that may hold infinities, scores of another form, and probabilities
+    that anything else reads.
+    """
+
+    name: ClassVar[str] = "remove-softmax-guards"
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Remove in the graph, its subgraphs and functions."""
+        count = 0
+        for node in all_nodes(model, functions=True):
+            if not is_op(node, "Softmax") or not _is_bounded(node.inputs[0]):
+                continue
+            _, guard = unguarded(node.outputs[0])
+            count += bool(guard) and bypass(guard[-1], node.outputs[0])
+        return PassResult(model, bool(count), {"removed": count})
+
+
+def _is_bounded(scores: ir.Value | None) -> bool:
+    """Tell whether scores are a scaled product, or the sum of one and a finite mask."""
+    add = made_by(scores, "Add")
+    if add is None:
+        return _is_product(scores)
+    first, second = add.inputs
+    return any(
+        _is_product(product) and mask is not None and is_finite(mask)
+        for product, mask in ((first, second), (second, first))
+    )
+
+
+def _is_product(value: ir.Value | None) -> bool:
+    scale = made_by(value, "Mul", "Div")
+    while scale is not None:
+        first, second = scale.inputs
+        if array_of(second, 1) is not None:
+            value = first
+        elif array_of(first, 1) is not None and scale.op_type == "Mul":
+            value = second
+        else:
+            return False
+        scale = made_by(value, "Mul", "Div")
+    return made_by(value, "MatMul") is not None
