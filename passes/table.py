@@ -67,6 +67,7 @@ PASSES = Table(
         "set-shapes": "onnxsmith.passes.layout.set_shapes:SetShapes",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
         "sink-shapes": "onnxsmith.passes.cleanup.sink_shapes:SinkShapes",
+        "smooth-quant": "onnxsmith.passes.quantization.smooth_quant:SmoothQuant",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
         "to-bfloat16": "onnxsmith.passes.precision.to_bfloat16:ToBfloat16",
