@@ -45,7 +45,7 @@ NETWORKS = {
     "swin_t": ("transformer", ("dynamic", "static")),
     "gpt2": ("transformer", ("dynamic",)),
 }
-THREADS, RUNS, SEED, CALIBRATION, PROBES = 2, 20, 0, 16, 4
+THREADS, RUNS, SEED, CALIBRATION, PROBES = 2, 20, 0, 32, 4
 FLOAT, PEER, OPENVINO_FLOAT, NNCF = "float32", "ONNX Runtime int8", "OpenVINO float32", "NNCF int8"
 
 

@@ -63,6 +63,7 @@ PASSES = Table(
         "remove-unused-nodes": "onnxsmith.passes.cleanup.remove_unused_nodes:RemoveUnusedNodes",
         "remove-unused-opsets": "onnxsmith.passes.cleanup.remove_unused_opsets:RemoveUnusedOpsets",
         "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
+        "round-weights": "onnxsmith.passes.quantization.round_weights:RoundWeights",
         "set-session": "onnxsmith.passes.layout.set_session:SetSession",
         "set-shapes": "onnxsmith.passes.layout.set_shapes:SetShapes",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
