@@ -34,6 +34,7 @@ PASSES = Table(
         "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",
         "fuse-pad": "onnxsmith.passes.fusion.fuse_pad:FusePad",
         "fuse-rms-norm": "onnxsmith.passes.fusion.fuse_rms_norm:FuseRmsNorm",
+        "fuse-rotary-embedding": "onnxsmith.passes.fusion.fuse_rotary_embedding:FuseRotaryEmbedding",
         "fuse-skip-layer-norm": "onnxsmith.passes.fusion.fuse_skip_layer_norm:FuseSkipLayerNorm",
         "fuse-split": "onnxsmith.passes.fusion.fuse_split:FuseSplit",
         "fuse-swish": "onnxsmith.passes.fusion.fuse_swish:FuseSwish",
@@ -93,7 +94,7 @@ _FUSION = (
     "fuse-gemm,fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,"
     "fuse-gelu,fuse-layer-norm,raise-views,merge-views,remove-zero-biases"
 )
-_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
+_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",

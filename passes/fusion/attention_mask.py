@@ -147,7 +147,7 @@ class MaskWriter:
             total = value if total is None else self._sum(total, value)
         if total is not None and wide is not None:
             total = self._join_windows(total, wide, query)
-        return None if total is None else self._expand(total, [query.length, key.length])
+        return None if total is None else self.expand(total, [query.length, key.length])
 
     def _lift(self, term: Term, query: Operand, rank: int) -> ir.Value:
         """Return what a mask adds, with a rank of 4 or 5."""
@@ -177,10 +177,10 @@ class MaskWriter:
         assert wide.outer is not None
         inner = list(mask.shape)[1:]
         if not same_dim(mask.shape[0], wide.outer):
-            mask = self._expand(mask, [wide.outer, *inner])
+            mask = self.expand(mask, [wide.outer, *inner])
         return self._reshape(mask, [query.batch, *inner[1:]])
 
-    def _expand(self, mask: ir.Value, wanted: Sequence[Size]) -> ir.Value:
+    def expand(self, mask: ir.Value, wanted: Sequence[Size]) -> ir.Value:
         """Broadcast the last dimensions of a mask."""
         assert mask.shape is not None  # _lift() gives it
         given = list(mask.shape)
