@@ -9,6 +9,8 @@ import onnx_ir as ir
 from onnxsmith.passes.match import STANDARD, input_of, int_attribute, ints_attribute
 
 _DOMAIN = "com.microsoft"
+# Standard operators that onnx does not infer either; the runtime has the second among them.
+_ORPHANS = frozenset({"GroupNormalization", "SimplifiedLayerNormalization"})
 _Dims = list[int | ir.SymbolicDim]
 
 
@@ -29,9 +31,7 @@ def infer_contrib(model: ir.Model) -> int:
 
 
 def _is_contributed(node: ir.Node) -> bool:
-    # The runtime registers SimplifiedLayerNormalization among the standard operators.
-    own = node.op_type == "SimplifiedLayerNormalization" and node.domain in STANDARD
-    return node.domain == _DOMAIN or own
+    return node.domain == _DOMAIN or (node.domain in STANDARD and node.op_type in _ORPHANS)
 
 
 def _typed_like(node: ir.Node, source: ir.Value) -> ir.Value | None:
@@ -127,6 +127,7 @@ _RULES: dict[str, Callable[[ir.Node], _Dims | None]] = {
     "FusedGemm": _fused_gemm,
     "FusedMatMul": _fused_matmul,
     "Gelu": _same,
+    "GroupNormalization": _same,
     "GroupQueryAttention": _group_query_attention,
     "MultiHeadAttention": _multi_head_attention,
     "QuickGelu": _same,
