@@ -16,6 +16,7 @@ from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.match import RANDOM
 from onnxsmith.runtime.session import Session
 from onnxsmith.storage.save import STREAM_THRESHOLD
+from onnxsmith.storage.tensors import TransposedTensor
 
 # A quantized weight is stored small and expanded by the kernel: folding would undo that.
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -43,7 +44,8 @@ class FoldConstants(Pass):
 
     ``f(constants) = constant``. Left alone are random operators, quantization pairs, nodes with
     subgraphs, producers of a subgraph's outputs, operators that the runtime lacks, and results
-    larger than both ``limit`` bytes and the node's inputs together.
+    larger than both ``limit`` bytes and the node's inputs together. Large transposed weights are
+    computed one by one when the model is run or written, not held in memory until then.
 
     Source: the idea of ``onnxruntime``'s ConstantFolding, with a size budget.
     """
@@ -67,9 +69,11 @@ class FoldConstants(Pass):
         return PassResult(model, bool(folded), details)
 
     def _fold_graph(self, model: ir.Model, graph: ir.Graph, refused: set[ir.Node]) -> int:
-        candidates = _candidates(graph, refused, at_root=graph is model.graph)
+        at_root = graph is model.graph
+        transposed = _transpose(graph, refused, at_root=at_root)
+        candidates = _candidates(graph, refused, at_root=at_root)
         chosen = self._affordable(model, candidates) if candidates else []
-        return _evaluate(model, graph, chosen, refused) if chosen else 0
+        return transposed + (_evaluate(model, graph, chosen, refused) if chosen else 0)
 
     def _affordable(self, model: ir.Model, nodes: Sequence[ir.Node]) -> list[ir.Node]:
         """Return the nodes whose results have a known size within the budget."""
@@ -102,6 +106,27 @@ def _candidates(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> lis
             found.append(node)
             reached.update(node.outputs)
     return found
+
+
+def _transpose(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> int:
+    """Replace large transposed constants by tensors that are transposed when they are read."""
+    count = 0
+    for node in graph:
+        if node.op_type != "Transpose" or node in refused or not _is_pure(node, at_root=at_root):
+            continue
+        source = node.inputs[0]
+        if source is None or not _is_constant(source) or _tensor(source).nbytes < STREAM_THRESHOLD:
+            continue
+        tensor = _tensor(source)
+        rank = len(tensor.shape)
+        order = node.attributes.get_ints("perm") or tuple(reversed(range(rank)))
+        if tensor.dtype not in _TYPES or sorted(order) != list(range(rank)):
+            continue
+        result = node.outputs[0]
+        _replace(graph, result, TransposedTensor(tensor, order, result.name or ""))
+        graph.remove(node, safe=True)
+        count += 1
+    return count
 
 
 def _is_pure(node: ir.Node, *, at_root: bool) -> bool:
@@ -151,7 +176,8 @@ def _evaluate(model: ir.Model, graph: ir.Graph, nodes: list[ir.Node], refused: s
         rest = [n for n in nodes[half:] if all(v is None or _is_constant(v) for v in n.inputs)]
         return count + (_evaluate(model, graph, rest, refused) if rest else 0)
     for value in wanted:
-        _replace(graph, value, results[value.name or ""])
+        name = value.name or ""
+        _replace(graph, value, ir.Tensor(results[name], name=name))
     count = 0
     for node in reversed(nodes):  # users first
         if not any(out.uses() for out in node.outputs):
@@ -160,14 +186,14 @@ def _evaluate(model: ir.Model, graph: ir.Graph, nodes: list[ir.Node], refused: s
     return count
 
 
-def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray[Any, Any]) -> None:
+def _replace(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     name = value.name
-    assert name is not None  # the runtime returned it by name
+    assert name is not None  # the result of a node has a name
     constant = ir.Value(
         name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-        const_value=ir.Tensor(array, name=name),
+        shape=ir.Shape(tensor.shape.numpy()),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
     )
     value.replace_all_uses_with(constant, replace_graph_outputs=True)
     value.name = f"{name}_folded"

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.storage.save import tensor_chunks
+from onnxsmith.storage.tensors import TransposedTensor
 
 _SAMPLE = 1024
 
@@ -23,7 +24,8 @@ class MergeInitializers(Pass):
 
     Equal means the same type, shape and bytes. Only tensors that agree in type, shape and some of
     their bytes are read whole, and from the file: mapping them would count as memory in use.
-    Initializers that are graph inputs or outputs keep their own value.
+    Initializers that are graph inputs or outputs keep their own value. Weights that are transposed
+    when they are read are compared by what is transposed, and only with each other.
 
     onnx_ir's pass of that name reads every tensor below a limit and skips those above.
     """
@@ -68,6 +70,8 @@ def _key(tensor: ir.TensorProtocol) -> Hashable:
     shape = tuple(tensor.shape.numpy())
     if tensor.dtype == ir.DataType.STRING:
         return tensor.dtype, shape, tuple(tensor.numpy().flat)
+    if isinstance(tensor, TransposedTensor):
+        return tensor.dtype, shape, tensor.order, _samples(tensor.source)
     return tensor.dtype, shape, _samples(tensor)
 
 
@@ -103,6 +107,8 @@ def _content(tensor: ir.TensorProtocol) -> Hashable:
     """Return what is the same for equal tensors only, given that their keys are equal."""
     if tensor.dtype == ir.DataType.STRING or tensor.nbytes <= 3 * _SAMPLE:
         return None  # the key holds it all
+    if isinstance(tensor, TransposedTensor):
+        return _content(tensor.source)
     digest = hashlib.blake2b()
     for chunk in tensor_chunks(tensor):
         digest.update(chunk)

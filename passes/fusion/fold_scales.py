@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.storage.tensors import read_array
 
 _MOVERS = ("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Flatten")
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
@@ -140,7 +141,7 @@ def _scale(graph: ir.Graph, node: ir.Node, index: int, factor: float) -> None:
         number += 1
 
     def compute() -> ir.TensorProtocol:
-        array = tensor.numpy()
+        array = read_array(tensor)
         return ir.Tensor(array * array.dtype.type(factor), dtype=tensor.dtype, name=name)
 
     shape = ir.Shape(tensor.shape.numpy())

@@ -17,6 +17,7 @@ from onnxsmith.passes.match import (
     replace,
     tensor_of,
 )
+from onnxsmith.storage.tensors import read_array
 
 KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that are linear in their first input."""
@@ -153,7 +154,7 @@ def _scaled(linear: Linear, factor: Array) -> ir.TensorProtocol:
     by = factor.reshape(axes)
 
     def compute() -> ir.Tensor[Array]:
-        array = weight.numpy()
+        array = read_array(weight)
         shape = array.shape
         if groups > 1 or linear.node.op_type == "ConvTranspose":
             array = array.reshape(groups, shape[0] // groups, *shape[1:])

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxsmith.passes.match import STANDARD, Array, is_op, tensor_of
+from onnxsmith.storage.tensors import read_array
 
 FLOAT = ir.DataType.FLOAT
 _LAZY_LIMIT = 1 << 16
@@ -195,7 +196,7 @@ def converted(tensor: ir.TensorProtocol, half: Precision, name: str) -> ir.Tenso
     """
 
     def compute() -> ir.Tensor[Array]:
-        array = tensor.numpy()
+        array = read_array(tensor)
         clipped = np.where(np.isfinite(array), np.clip(array, -half.largest, half.largest), array)
         return ir.Tensor(clipped.astype(half.dtype.numpy()), half.dtype, name=name)
 
