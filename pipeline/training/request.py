@@ -37,6 +37,8 @@ class TrainRequest:
         output: The output that is learned; the first of floats where None.
         checkpoint: A folder that keeps the state after each epoch.
         resume: Go on from the checkpoint.
+        log: A CSV file, written anew after each epoch.
+        tensorboard: A folder that gets an event file with a point an epoch.
         seed: Decides the order of samples and all that is random.
         target: Where to train.
         threads: Threads of the sessions.
@@ -63,6 +65,8 @@ class TrainRequest:
     output: str | None = None
     checkpoint: Path | None = None
     resume: bool = False
+    log: Path | None = None
+    tensorboard: Path | None = None
     seed: int = 0
     target: Target = TARGETS["cpu"]
     threads: int | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,26 +14,25 @@ import onnx_ir as ir
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import RefusedError, SmithError, UsageError
 from onnxsmith.passes.autodiff.training_form import (
-    inference_form,
     seed_random,
     train_batch_norm,
     train_dropout,
 )
-from onnxsmith.passes.base import PassContext
-from onnxsmith.passes.layout.free_batch import FreeBatch
 from onnxsmith.pipeline.data import open_data, refuse_shared
 from onnxsmith.pipeline.data.base import Batch, DataSource
-from onnxsmith.pipeline.data.feeding import fixed_batch
 from onnxsmith.pipeline.evaluation import evaluate
 from onnxsmith.pipeline.training.augment import mixup
 from onnxsmith.pipeline.training.batches import Shuffled
 from onnxsmith.pipeline.training.checkpoint import Checkpoint
 from onnxsmith.pipeline.training.faults import first_bad, fit_labels
-from onnxsmith.pipeline.training.graphs import GradientGraph, float_parameters, gradient_graph
+from onnxsmith.pipeline.training.forms import class_count, content, training_copy, with_weights
+from onnxsmith.pipeline.training.graphs import GradientGraph, gradient_graph
+from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
+from onnxsmith.pipeline.training.selection import check_request, chosen_parameters
 from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
@@ -45,9 +43,15 @@ _SEEDS = 100_003
 
 Observer = Callable[[Epoch], None]
 
+Progress = Callable[[int, int, int, float], None]
+"""Called after each batch with the epoch, the samples done and in all, and the batch's loss."""
+
 
 def train(
-    artifact: Artifact, request: TrainRequest, observe: Observer | None = None
+    artifact: Artifact,
+    request: TrainRequest,
+    observe: Observer | None = None,
+    progress: Progress | None = None,
 ) -> TrainResult:
     """Return the trained model; the input stays as it was.
 
@@ -55,6 +59,7 @@ def train(
         artifact: A model of any opset, in inference or in training form.
         request: How to train.
         observe: Called after each epoch.
+        progress: Called after each batch.
 
     Raises:
         SmithError: The data, the loss or a checkpoint does not fit, or a node cannot be
@@ -62,15 +67,17 @@ def train(
         RefusedError: The loss became NaN or infinite; the last checkpoint stays.
         UsageError: An option is wrong.
     """
-    return _Run(artifact, request).run(observe or (lambda epoch: None))
+    run = _Run(artifact, request, progress or (lambda epoch, done, total, loss: None))
+    return run.run(observe or (lambda epoch: None))
 
 
 class _Run:
     """One training run."""
 
-    def __init__(self, artifact: Artifact, request: TrainRequest) -> None:
-        _check(request)
-        self.artifact, self.request = artifact, request
+    def __init__(self, artifact: Artifact, request: TrainRequest, progress: Progress) -> None:
+        check_request(request)
+        self.artifact, self.request, self.progress = artifact, request, progress
+        self.logs = open_logs(request.log, request.tensorboard)
         self.source = open_data(request.data, artifact.spec)
         self.held_out: DataSource | None = None
         if request.eval_data is not None:
@@ -79,12 +86,12 @@ class _Run:
         self.optimizer = make_optimizer(request.optimizer)
         self.schedule = make_schedule(request.schedule)
         self.rate = self.optimizer.rate if request.rate is None else request.rate
-        self.names = _chosen(artifact, request)
-        self.trained = _training_copy(artifact, request.batch_size)
+        self.names = chosen_parameters(artifact, request)
+        self.trained = training_copy(artifact, request.batch_size)
         self.graph, self.random, remembered = self._graph()
         held = artifact.model.graph.initializers
-        weights = {name: _content(held[name]) for name in self.graph.gradients}
-        kept = {name: _content(held[name]) for name in remembered}
+        weights = {name: content(held[name]) for name in self.graph.gradients}
+        kept = {name: content(held[name]) for name in remembered}
         options = StepOptions(
             self.optimizer,
             request.clip,
@@ -104,7 +111,7 @@ class _Run:
             self.trained.spec,
             request.batch_size,
             request.seed,
-            augment=mixup(request.mixup, _class_count(artifact, self.graph.output))
+            augment=mixup(request.mixup, class_count(artifact, self.graph.output))
             if request.mixup
             else None,
         )
@@ -114,7 +121,7 @@ class _Run:
 
     def run(self, observe: Observer) -> TrainResult:
         """Run the epochs that are left."""
-        with self.stepper:
+        with self.stepper, self.logs:
             first = self._resume()
             per_epoch = math.ceil(
                 self.batches.count() / (self.request.batch_size * self.request.accumulate)
@@ -124,11 +131,12 @@ class _Run:
                 self.rows.append(row)
                 self._watch(row)
                 self._save(number + 1)
+                self.logs.write(self.rows)
                 observe(row)
                 if self.request.patience is not None and self.idle >= self.request.patience:
                     break
             weights = (self.best[1] if self.best is not None else {}) or self._weights()
-        made = _with_weights(self.artifact, weights)
+        made = with_weights(self.artifact, weights)
         count = sum(int(np.prod(shape)) for shape in self.stepper.layout.shapes.values())
         step = Step("train", "train", self._about(), {"epochs": len(self.rows)})
         return TrainResult(made.with_step(step), tuple(self.rows), count, self.batches.count())
@@ -158,6 +166,7 @@ class _Run:
             if not math.isfinite(loss):
                 self._refuse(batch, labels, number, loss)
             total, samples, held = total + loss * len(batch), samples + len(batch), held + 1
+            self.progress(number + 1, samples, self.batches.count(), loss)
             if self.request.accumulate > 1:
                 self.stepper.accumulate()
             if held == self.request.accumulate:
@@ -183,7 +192,7 @@ class _Run:
     def _score(self) -> dict[str, float]:
         if self.held_out is None:
             return {}
-        made = _with_weights(self.artifact, self._weights())
+        made = with_weights(self.artifact, self._weights())
         metrics = list(self.request.metrics) or None
         with Session(made, self.request.target, threads=self.request.threads) as session:
             result = evaluate(session, self.held_out, metrics, _SCORING_BATCH)
@@ -277,71 +286,3 @@ class _Run:
             }
             self.best = (found.about["best"], best)
         return int(found.about["epochs"])
-
-
-def _check(request: TrainRequest) -> None:
-    for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
-        if getattr(request, name) < least:
-            raise UsageError(f"{name} is below {least}", "give a positive number")
-    if request.resume and request.checkpoint is None:
-        raise UsageError("--resume needs a folder to resume from", "give --checkpoint")
-
-
-def _chosen(artifact: Artifact, request: TrainRequest) -> list[str]:
-    """Return the parameters to train."""
-    known = float_parameters(artifact.model)
-    for pattern in (*request.freeze, *request.only):
-        if not fnmatch.filter(known, pattern):
-            raise SmithError(
-                f"no parameter is called {pattern!r}",
-                "see 'onnxsmith inspect' for the initializers' names",
-            )
-    chosen = [
-        name
-        for name in known
-        if (not request.only or _any(name, request.only)) and not _any(name, request.freeze)
-    ]
-    if not chosen:
-        raise SmithError("every parameter is frozen: there is nothing to train", "freeze less")
-    return chosen
-
-
-def _training_copy(artifact: Artifact, size: int) -> Artifact:
-    """Return a copy that takes batches of any size, if the model is made for one size alone.
-
-    Initializers that old models list as inputs as well are constants here.
-    """
-    work = artifact.clone()
-    graph = work.model.graph
-    graph.inputs[:] = [v for v in graph.inputs if v.name not in graph.initializers]
-    work.model.ir_version = max(work.model.ir_version, 4)  # before it, they had to be inputs
-    fixed = fixed_batch(artifact.spec)
-    if fixed is None or fixed == size:
-        return work
-    return Artifact(FreeBatch().apply(work.model, PassContext()).model)
-
-
-def _any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _content(value: ir.Value) -> Array:
-    assert value.const_value is not None  # initializers have contents
-    return value.const_value.numpy()
-
-
-def _with_weights(artifact: Artifact, weights: Mapping[str, Array]) -> Artifact:
-    """Return the model in inference form with other weights."""
-    made = artifact.clone()
-    for name, array in weights.items():
-        made.model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
-    inference_form(made.model)
-    return made
-
-
-def _class_count(artifact: Artifact, output: str) -> int | None:
-    shape = artifact.spec.output(output).shape
-    if not shape or len(shape) < 2:
-        return None
-    size = shape[-1] if len(shape) <= 3 else shape[1]
-    return size if isinstance(size, int) else None

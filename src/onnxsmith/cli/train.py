@@ -95,6 +95,12 @@ if TYPE_CHECKING:
     metavar="FILE.csv",
     help="Write a row an epoch.",
 )
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write TensorBoard's event files here.",
+)
 @target_option
 @threads_option
 @seed_option
@@ -124,6 +130,7 @@ def command(
     checkpoint: Path | None,
     resume: bool,
     log: Path | None,
+    tensorboard: Path | None,
     target_name: str,
     threads: int | None,
     seed: int,
@@ -133,6 +140,7 @@ def command(
 
     Backward pass and optimizer are ordinary ONNX operators: what runs the model trains it.
     """
+    from onnxsmith.cli.progress import TrainingBar
     from onnxsmith.pipeline.training.request import TrainRequest
     from onnxsmith.pipeline.training.train import train
     from onnxsmith.storage.atomic import check_writable
@@ -164,12 +172,18 @@ def command(
         output=output_name,
         checkpoint=checkpoint,
         resume=resume,
+        log=log,
+        tensorboard=tensorboard,
         seed=seed,
         target=find_target(target_name),
         threads=threads,
     )
-    result = train(artifact, request, None if as_json else lambda row: _show(row, epochs))
-    _finish(result, target_file, log, as_json)
+    if as_json:
+        result = train(artifact, request)
+    else:
+        with TrainingBar(epochs) as bar:
+            result = train(artifact, request, lambda row: _show(row, epochs), bar.show)
+    _finish(result, target_file, as_json)
 
 
 def _load(source: Path, seed: int) -> Artifact:
@@ -183,13 +197,10 @@ def _load(source: Path, seed: int) -> Artifact:
     return convert(source, seed=seed).artifact
 
 
-def _finish(result: TrainResult, output: Path, log: Path | None, as_json: bool) -> None:
+def _finish(result: TrainResult, output: Path, as_json: bool) -> None:
     from onnxsmith.cli.output import print_json, print_line
-    from onnxsmith.pipeline.training.history import write_csv
 
     result.artifact.save(output)
-    if log is not None:
-        write_csv(log, result.epochs)
     if as_json:
         print_json(result.to_json())
         return

@@ -1,0 +1,52 @@
+"""Which parameters are trained, and requests that cannot be met."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.training.graphs import float_parameters
+from onnxsmith.pipeline.training.request import TrainRequest
+
+
+def check_request(request: TrainRequest) -> None:
+    """Refuse numbers that make no sense, and options that need others.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
+        if getattr(request, name) < least:
+            raise UsageError(f"{name} is below {least}", "give a positive number")
+    if request.resume and request.checkpoint is None:
+        raise UsageError("--resume needs a folder to resume from", "give --checkpoint")
+
+
+def chosen_parameters(artifact: Artifact, request: TrainRequest) -> list[str]:
+    """Return the parameters to train.
+
+    Raises:
+        SmithError: A pattern matches nothing, or nothing is left.
+    """
+    known = float_parameters(artifact.model)
+    for pattern in (*request.freeze, *request.only):
+        if not fnmatch.filter(known, pattern):
+            raise SmithError(
+                f"no parameter is called {pattern!r}",
+                "see 'onnxsmith inspect' for the initializers' names",
+            )
+    chosen = [
+        name
+        for name in known
+        if (not request.only or matches(name, request.only)) and not matches(name, request.freeze)
+    ]
+    if not chosen:
+        raise SmithError("every parameter is frozen: there is nothing to train", "freeze less")
+    return chosen
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a name is that of one of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
