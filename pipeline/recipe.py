@@ -63,6 +63,7 @@ class TrainRecipe(_Part):
     average: float | None = Field(None, ge=0, lt=1, description="Keep a mean of the parameters.")
     freeze: tuple[str, ...] = Field((), description="Patterns of parameters that stay.")
     only: tuple[str, ...] = Field((), description="Patterns of the only parameters to train.")
+    no_decay: tuple[str, ...] = Field((), description="Patterns that weight decay leaves alone.")
     keep_zeros: bool = Field(False, description="Parameters that are zero stay zero.")
     batch_norm: Literal["train", "frozen"] = "train"
     mixup: float | None = Field(None, gt=0, description="Blend samples.")

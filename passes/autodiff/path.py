@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 
 from onnxsmith.passes.autodiff.table import CONSTANT, REFUSED
+from onnxsmith.passes.autodiff.writer import STOP
 
 FLOATS = frozenset({
     ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16,
@@ -71,7 +72,9 @@ def dependents(nodes: Iterable[ir.Node], wrt: Iterable[ir.Value]) -> set[ir.Valu
     """
     reached = set(wrt)
     for node in nodes:
-        if node.op_type not in CONSTANT and any(value in reached for value in inputs_of(node)):
+        if node.op_type in CONSTANT or STOP in node.metadata_props:
+            continue
+        if any(value in reached for value in inputs_of(node)):
             reached.update(v for v in node.outputs if may_flow(v) or _passes_on(node, v))
     return reached
 

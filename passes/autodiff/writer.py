@@ -16,6 +16,9 @@ Attributes = Mapping[str, Any]
 
 BOOL, INT64 = ir.DataType.BOOL, ir.DataType.INT64
 
+STOP = "onnxsmith.stop-gradient"
+"""Metadata of nodes that no gradient flows through, whatever their operator is."""
+
 
 @dataclass
 class Writer:
@@ -77,6 +80,15 @@ class Writer:
             output.type = None if dtype is None else ir.TensorType(dtype)
         self.nodes.append(node)
         return node.outputs
+
+    def stop(self, value: ir.Value) -> ir.Value:
+        """Return a value as it is, through which no gradient flows."""
+        result = self.op("Identity", value)
+        result.shape = value.shape
+        node = result.producer()
+        assert node is not None  # just written
+        node.metadata_props[STOP] = "1"
+        return result
 
     def constant(self, array: Array) -> ir.Value:
         """Return a constant."""

@@ -46,13 +46,16 @@ def first_bad(artifact: Artifact, feeds: Mapping[str, Array]) -> str | None:
     return None
 
 
-def fit_labels(labels: Array, spec: ValueSpec, classes: int | None) -> Array:
+def fit_labels(
+    labels: Array, spec: ValueSpec, classes: int | None, ignored: int | None = None
+) -> Array:
     """Return labels as the loss takes them.
 
     Args:
         labels: As the data has them.
         spec: What the loss takes.
         classes: How many classes there are, where labels are classes and it is known.
+        ignored: A label that is none of them and may be there.
 
     Raises:
         SmithError: They are of another kind, rank or size, or a class is out of range.
@@ -62,7 +65,8 @@ def fit_labels(labels: Array, spec: ValueSpec, classes: int | None) -> Array:
         if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
             raise SmithError("the labels are values, not classes", "choose --loss mse, for one")
         result = labels.astype(np.int64)
-        low, high = int(result.min(initial=0)), int(result.max(initial=0))
+        named = result if ignored is None else result[result != ignored]
+        low, high = int(named.min(initial=0)), int(named.max(initial=0))
         if low < 0 or (classes is not None and high >= classes):
             raise SmithError(
                 f"the label {low if low < 0 else high} is none of the {classes or '?'} classes",

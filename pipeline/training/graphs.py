@@ -37,6 +37,7 @@ class GradientGraph:
         remembered: Initializer to the name of its next content.
         output: The model's output that is learned.
         classes: How many classes labels may name, where they are classes and it is known.
+        ignored: A label that is none of the classes and does not count.
     """
 
     artifact: Artifact
@@ -46,6 +47,7 @@ class GradientGraph:
     remembered: dict[str, str]
     output: str
     classes: int | None = None
+    ignored: int | None = None
 
 
 def gradient_graph(
@@ -119,7 +121,14 @@ def gradient_graph(
     RemoveUnusedNodes().apply(work, PassContext())
     result = Artifact(work)
     return GradientGraph(
-        result, labels.name or "", value.name or "", made, names, found.name or "", classes
+        result,
+        labels.name or "",
+        value.name or "",
+        made,
+        names,
+        found.name or "",
+        classes,
+        loss.ignored,
     )
 
 
@@ -131,6 +140,7 @@ def update_graph(
     scaled: bool = True,
     average: float | None = None,
     masked: bool = False,
+    grouped: bool = False,
 ) -> Artifact:
     """Return the graph of one update.
 
@@ -145,6 +155,7 @@ def update_graph(
         scaled: Whether there is the input ``scale``.
         average: Keep a moving average of the parameters: how much of it stays in each update.
         masked: Keep parameters zero where the input ``mask`` is zero.
+        grouped: Decay parameters only where the input ``decays`` is one.
     """
     graph = ir.Graph([], [], nodes=[], opset_imports={"": OLDEST}, name="update")
     w = Writer(graph, OLDEST, "u")
@@ -159,7 +170,8 @@ def update_graph(
     states = {name: add(name, dtype, shape) for name in optimizer.states}
     if scaled:
         gradient = w.op("Mul", gradient, w.cast(add("scale", ir.DataType.FLOAT, []), dtype))
-    moment = Moment(w.cast(rate, dtype), w.cast(step, dtype))
+    decays = add("decays", dtype, shape) if grouped and optimizer.decay else None
+    moment = Moment(w.cast(rate, dtype), w.cast(step, dtype), decays)
     update = optimizer.update(w, parameter, gradient, states, moment)
     new = update.parameter
     if masked:

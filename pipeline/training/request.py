@@ -30,6 +30,7 @@ class TrainRequest:
         keep_zeros: Parameters that are zero at first stay zero.
         freeze: Patterns of parameters that stay as they are (``conv*``).
         only: Patterns of the parameters that are trained; all where empty.
+        no_decay: Patterns of parameters that weight decay leaves alone.
         batch_norm: ``train`` uses each batch's statistics, ``frozen`` those that the model has.
         mixup: Blend samples and labels in pairs; the parameter of the beta distribution.
         patience: Stop after so many epochs without a better score, and keep the best.
@@ -58,6 +59,7 @@ class TrainRequest:
     keep_zeros: bool = False
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    no_decay: tuple[str, ...] = ()
     batch_norm: Literal["train", "frozen"] = "train"
     mixup: float | None = None
     patience: int | None = None

@@ -31,7 +31,7 @@ def chosen_parameters(artifact: Artifact, request: TrainRequest) -> list[str]:
         SmithError: A pattern matches nothing, or nothing is left.
     """
     known = float_parameters(artifact.model)
-    for pattern in (*request.freeze, *request.only):
+    for pattern in (*request.freeze, *request.only, *request.no_decay):
         if not fnmatch.filter(known, pattern):
             raise SmithError(
                 f"no parameter is called {pattern!r}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class StepOptions:
         accumulates: Whether an update is made from the gradients of several batches.
         average: Keep a moving average of the parameters: how much of it stays in each update.
         keep_zeros: Parameters that are zero at first stay zero, as pruned ones have to.
+        no_decay: The parameters that weight decay leaves alone.
         target: Where the sessions run.
         threads: Threads of the sessions.
     """
@@ -37,6 +38,7 @@ class StepOptions:
     accumulates: bool = False
     average: float | None = None
     keep_zeros: bool = False
+    no_decay: frozenset[str] = frozenset()
     target: Target = TARGETS["cpu"]
     threads: int | None = None
 
@@ -76,6 +78,7 @@ class Stepper:
         words = ["parameter", "gradient", *options.optimizer.states]
         words += ["average"] if options.average is not None else []
         words += ["mask"] if options.keep_zeros else []
+        words += ["decays"] if self._grouped else []
         self.vectors = {word: Memory(size, dtype, device) for word in words}
         self.vectors["parameter"].write(self.layout.pack(parameters))
         if options.average is not None:
@@ -83,6 +86,12 @@ class Stepper:
         if options.keep_zeros:
             kept = {name: (array != 0).astype(dtype) for name, array in parameters.items()}
             self.vectors["mask"].write(self.layout.pack(kept))
+        if self._grouped:
+            decays = {
+                name: np.full(array.shape, name not in options.no_decay, dtype)
+                for name, array in parameters.items()
+            }
+            self.vectors["decays"].write(self.layout.pack(decays))
         self.remembered = {name: _held(array, device) for name, array in remembered.items()}
         self._scalars = {
             word: Memory(1, np.dtype(np.float32)) for word in ("rate", "step", "scale", "norm")
@@ -219,34 +228,33 @@ class Stepper:
         dtype = _ir_dtype(self.layout.dtype)
         options = self.options
         if options.optimizer.elementwise:
-            shape: tuple[int | str, ...] = ("size",)
-            session = self._session(
-                update_graph(
-                    options.optimizer,
-                    dtype,
-                    shape,
-                    scaled=options.accumulates or options.clip is not None,
-                    average=options.average,
-                    masked=options.keep_zeros,
-                )
-            )
+            session = self._update_session(dtype, ("size",))
             views = {word: memory.whole() for word, memory in self.vectors.items()}
             return [(session, self._bind_update(session, views))]
         result = []
         for name, sizes in self.layout.shapes.items():
-            session = self._session(
-                update_graph(
-                    options.optimizer,
-                    dtype,
-                    sizes,
-                    scaled=options.accumulates or options.clip is not None,
-                    average=options.average,
-                    masked=options.keep_zeros,
-                )
-            )
+            session = self._update_session(dtype, sizes)
             views = {word: self.layout.view(memory, name) for word, memory in self.vectors.items()}
             result.append((session, self._bind_update(session, views)))
         return result
+
+    def _update_session(self, dtype: ir.DataType, shape: Sequence[int | str]) -> Session:
+        options = self.options
+        return self._session(
+            update_graph(
+                options.optimizer,
+                dtype,
+                shape,
+                scaled=options.accumulates or options.clip is not None,
+                average=options.average,
+                masked=options.keep_zeros,
+                grouped=self._grouped,
+            )
+        )
+
+    @property
+    def _grouped(self) -> bool:
+        return bool(self.options.no_decay) and self.options.optimizer.decay > 0
 
     def _bind_update(self, session: Session, views: Mapping[str, Any]) -> Binding:
         binding = session.bind()

@@ -28,11 +28,12 @@ from onnxsmith.pipeline.training.faults import first_bad, fit_labels
 from onnxsmith.pipeline.training.forms import class_count, content, training_copy, with_weights
 from onnxsmith.pipeline.training.graphs import GradientGraph, gradient_graph
 from onnxsmith.pipeline.training.logs import open_logs
+from onnxsmith.pipeline.training.losses.graph import GraphLoss
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
-from onnxsmith.pipeline.training.selection import check_request, chosen_parameters
+from onnxsmith.pipeline.training.selection import check_request, chosen_parameters, matches
 from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
@@ -86,6 +87,7 @@ class _Run:
         self.optimizer = make_optimizer(request.optimizer)
         self.schedule = make_schedule(request.schedule)
         self.rate = self.optimizer.rate if request.rate is None else request.rate
+        self.loss = make_loss(request.loss)
         self.names = chosen_parameters(artifact, request)
         self.trained = training_copy(artifact, request.batch_size)
         self.graph, self.random, remembered = self._graph()
@@ -94,16 +96,16 @@ class _Run:
         kept = {name: content(held[name]) for name in remembered}
         options = StepOptions(
             self.optimizer,
-            request.clip,
-            request.accumulate > 1,
-            request.average,
-            request.keep_zeros,
-            request.target,
-            request.threads,
+            clip=request.clip,
+            accumulates=request.accumulate > 1,
+            average=request.average,
+            keep_zeros=request.keep_zeros,
+            no_decay=frozenset(n for n in weights if matches(n, request.no_decay)),
+            target=request.target,
+            threads=request.threads,
         )
         self.stepper = Stepper(self.graph, weights, kept, options)
         self.labels = self.graph.artifact.spec.input(self.graph.labels)
-        self.classes = self.graph.classes
         if request.mixup and self.labels.dtype == "int64":
             raise UsageError("mixup makes soft labels", "give --loss cross-entropy:labels=soft")
         self.batches = Shuffled(
@@ -148,9 +150,7 @@ class _Run:
             remembered = train_batch_norm(work.model)
         names = [name for name in self.names if name not in remembered]
         random = train_dropout(work.model) > 0 or seed_random(work.model, self.request.seed) > 0
-        graph = gradient_graph(
-            work, names, make_loss(self.request.loss), self.request.output, remembered
-        )
+        graph = gradient_graph(work, names, self.loss, self.request.output, remembered)
         return graph, random, list(remembered)
 
     def _epoch(self, number: int, updates: int) -> Epoch:
@@ -161,7 +161,7 @@ class _Run:
         total, samples, held, rate = 0.0, 0, 0, self.rate
         for batch in self.batches.epoch(number):
             assert batch.labels is not None  # Shuffled refuses data without
-            labels = fit_labels(batch.labels, self.labels, self.classes)
+            labels = fit_labels(batch.labels, self.labels, self.graph.classes, self.graph.ignored)
             loss = self.stepper.gradient(batch.inputs, labels)
             if not math.isfinite(loss):
                 self._refuse(batch, labels, number, loss)
@@ -232,7 +232,7 @@ class _Run:
         request = self.request
         return {
             "data": self.source.describe(),
-            "loss": request.loss,
+            "loss": self.loss.name if isinstance(self.loss, GraphLoss) else request.loss,
             "optimizer": request.optimizer,
             "rate": self.rate,
             "schedule": request.schedule,

@@ -109,6 +109,7 @@ def _truth(text: str) -> bool:
 _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     bool: ("true or false", _truth),
     int: ("a whole number", int),
+    int | None: ("a whole number", int),
     float: ("a number", float),
     str: ("a text", str),
     tuple[str, ...]: ("words joined by +", lambda text: tuple(filter(None, text.split("+")))),

@@ -39,6 +39,11 @@ class Loss(abc.ABC):
         assert output.dtype is not None  # attach_loss() checked
         return Target(output.dtype, output.shape)
 
+    @property
+    def ignored(self) -> int | None:
+        """The label that is none of the classes and does not count, None where there is none."""
+        return None
+
     @abc.abstractmethod
     def write(self, w: Writer, output: ir.Value, target: ir.Value) -> ir.Value:
         """Return the loss, a scalar: a mean over the batch.

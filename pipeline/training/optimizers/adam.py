@@ -51,7 +51,7 @@ class Adam(Optimizer):
         moment: Moment,
     ) -> Update:
         """Write the update; the corrections are scalars, applied to the rate and to epsilon."""
-        gradient = self.with_penalty(w, parameter, gradient)
+        gradient = self.with_penalty(w, parameter, gradient, moment)
         return self.step(w, parameter, gradient, states, moment)
 
     def step(
@@ -127,7 +127,8 @@ class Lamb(Adam):
         second = w.cast(_correction(w, self.beta2, moment.step), mean.dtype)
         size = w.op("Sqrt", w.op("Div", square, second))
         size = w.op("Add", size, w.number(self.epsilon, size))
-        way = self.with_penalty(w, parameter, w.op("Div", w.op("Div", mean, first), size))
+        way = w.op("Div", w.op("Div", mean, first), size)
+        way = self.with_penalty(w, parameter, way, moment)
         long, step = _norm(w, parameter), _norm(w, way)
         zero, one = w.number(0, long), w.number(1, long)
         there = w.op("Greater", w.op("Mul", long, step), zero, dtype=BOOL)

@@ -21,10 +21,12 @@ class Moment:
     Attributes:
         rate: The learning rate, a float32 scalar.
         step: The number of this update, from 1, a float32 scalar.
+        decays: One where a parameter decays and zero where not; None where all do.
     """
 
     rate: ir.Value
     step: ir.Value
+    decays: ir.Value | None = None
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,24 @@ class Optimizer(abc.ABC):
             moment: The learning rate and the number of the update.
         """
 
-    def with_penalty(self, w: Writer, parameter: ir.Value, gradient: ir.Value) -> ir.Value:
+    def with_penalty(
+        self, w: Writer, parameter: ir.Value, gradient: ir.Value, moment: Moment
+    ) -> ir.Value:
         """Return the gradient of the loss with ``decay / 2 |p|^2`` added to it."""
         if not self.decay:
             return gradient
-        return w.op("Add", gradient, w.op("Mul", parameter, w.number(self.decay, parameter)))
+        factor = w.number(self.decay, parameter)
+        if moment.decays is not None:
+            factor = w.op("Mul", moment.decays, factor)
+        return w.op("Add", gradient, w.op("Mul", parameter, factor))
 
     def shrunk(self, w: Writer, parameter: ir.Value, moment: Moment) -> ir.Value:
         """Return ``p (1 - rate decay)``: weight decay apart from the gradient."""
         if not self.decay:
             return parameter
         keep = w.op("Mul", moment.rate, w.number(self.decay, moment.rate))
+        if moment.decays is not None:
+            keep = w.op("Mul", moment.decays, keep)
         return w.op("Mul", parameter, w.op("Sub", w.number(1, keep), keep))
 
 

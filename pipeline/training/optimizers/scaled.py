@@ -46,7 +46,7 @@ class RmsProp(Optimizer):
         moment: Moment,
     ) -> Update:
         """Write the update."""
-        gradient = self.with_penalty(w, parameter, gradient)
+        gradient = self.with_penalty(w, parameter, gradient, moment)
         square = blend(w, states["square"], w.op("Mul", gradient, gradient), self.alpha)
         return Update(
             _scaled(w, parameter, gradient, square, self.epsilon, moment.rate), {"square": square}
@@ -77,7 +77,7 @@ class Adagrad(Optimizer):
         moment: Moment,
     ) -> Update:
         """Write the update."""
-        gradient = self.with_penalty(w, parameter, gradient)
+        gradient = self.with_penalty(w, parameter, gradient, moment)
         square = w.op("Add", states["square"], w.op("Mul", gradient, gradient))
         return Update(
             _scaled(w, parameter, gradient, square, self.epsilon, moment.rate), {"square": square}

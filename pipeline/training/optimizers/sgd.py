@@ -32,7 +32,7 @@ class Sgd(Optimizer):
         moment: Moment,
     ) -> Update:
         """Write the update."""
-        gradient = self.with_penalty(w, parameter, gradient)
+        gradient = self.with_penalty(w, parameter, gradient, moment)
         return Update(w.op("Sub", parameter, w.op("Mul", gradient, moment.rate)))
 
 
@@ -66,7 +66,7 @@ class Momentum(Optimizer):
         moment: Moment,
     ) -> Update:
         """Write the update."""
-        gradient = self.with_penalty(w, parameter, gradient)
+        gradient = self.with_penalty(w, parameter, gradient, moment)
         share = w.number(self.momentum, gradient)
         velocity = w.op("Add", w.op("Mul", states["velocity"], share), floored(w, gradient))
         way = w.op("Add", gradient, w.op("Mul", velocity, share)) if self.nesterov else velocity

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     default="cross-entropy",
     show_default=True,
     metavar="L",
-    help="What is made small, with options: cross-entropy:smoothing=0.1, mse, huber, ...",
+    help="What is made small: cross-entropy:smoothing=0.1, mse, ..., FILE.onnx or module:function.",
 )
 @click.option(
     "--optimizer",
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 )
 @click.option("--freeze", multiple=True, metavar="PATTERN", help="Parameters to leave as they are.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="The only parameters to train.")
+@click.option("--no-decay", multiple=True, metavar="PATTERN", help="Parameters that do not decay.")
 @click.option("--keep-zeros", is_flag=True, help="Parameters that are zero stay zero.")
 @click.option(
     "--batch-norm",
@@ -121,6 +122,7 @@ def command(
     average: float | None,
     freeze: tuple[str, ...],
     only: tuple[str, ...],
+    no_decay: tuple[str, ...],
     keep_zeros: bool,
     batch_norm: Literal["train", "frozen"],
     mixup: float | None,
@@ -165,6 +167,7 @@ def command(
         keep_zeros=keep_zeros,
         freeze=freeze,
         only=only,
+        no_decay=no_decay,
         batch_norm=batch_norm,
         mixup=mixup,
         patience=patience,

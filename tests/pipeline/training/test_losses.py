@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import UsageError
@@ -57,6 +58,8 @@ def reference(text: str) -> tuple[np.ndarray, float]:
         "cross-entropy": (CLASSES, -own.mean()),
         "cross-entropy:smoothing=0.2": (CLASSES, -(0.8 * own + 0.2 * logs.mean(-1)).mean()),
         "cross-entropy:weights=1+2+0.5+3": (CLASSES, -(weights * own).sum() / weights.sum()),
+        "cross-entropy:weights=1+2+0.5+3:ignore=1:smoothing=0.2": (CLASSES, _torch(1)),
+        "cross-entropy:smoothing=0.2:ignore=-7": (np.where(CLASSES == 1, -7, CLASSES), _torch(-7)),
         "cross-entropy:ignore=1": (CLASSES, -own[CLASSES != 1].mean()),
         "cross-entropy:labels=soft": (soft.astype(np.float32), -(soft * logs).sum(-1).mean()),
         "binary-cross-entropy": (
@@ -78,6 +81,18 @@ def reference(text: str) -> tuple[np.ndarray, float]:
         "contrastive": (CLASSES, _contrastive(1.0)),
         "triplet": (CLASSES, _triplet(0.2)),
     }[text]
+
+
+def _torch(ignored: int) -> float:
+    """Cross-entropy of torch, with weights where a class is ignored."""
+    classes = np.where(CLASSES == 1, ignored, CLASSES)
+    weights = torch.tensor([1, 2, 0.5, 3], dtype=torch.float64) if ignored == 1 else None
+    return float(
+        torch.nn.functional.cross_entropy(
+            torch.from_numpy(SCORES).double(), torch.from_numpy(classes), weights,
+            ignore_index=ignored, label_smoothing=0.2,
+        )
+    )  # fmt: skip
 
 
 def _distilled(heat: float) -> float:
@@ -115,7 +130,9 @@ def _triplet(margin: float) -> float:
     "text",
     [
         "cross-entropy", "cross-entropy:smoothing=0.2", "cross-entropy:weights=1+2+0.5+3",
-        "cross-entropy:ignore=1", "cross-entropy:labels=soft", "binary-cross-entropy",
+        "cross-entropy:weights=1+2+0.5+3:ignore=1:smoothing=0.2",
+        "cross-entropy:smoothing=0.2:ignore=-7", "cross-entropy:ignore=1",
+        "cross-entropy:labels=soft", "binary-cross-entropy",
         "binary-cross-entropy:positive=3", "mse", "mae", "huber:delta=0.7", "focal",
         "distillation:temperature=2", "contrastive", "triplet",
     ],
@@ -128,7 +145,7 @@ def test_losses_are_their_formulas(text: str) -> None:
 def test_every_loss_is_tested_and_its_activation_is_seen_through() -> None:
     assert {name.partition(":")[0] for name in LOSSES} == {
         "cross-entropy", "binary-cross-entropy", "mse", "mae", "huber", "focal", "distillation",
-        "contrastive", "triplet",
+        "contrastive", "triplet", "ctc",
     }  # fmt: skip
     plain = loss_of("cross-entropy", 40 * SCORES, CLASSES)
     assert loss_of("cross-entropy", 40 * SCORES, CLASSES, before="Softmax") == plain

@@ -126,3 +126,30 @@ def test_a_reader_that_may_come_late_is_seen() -> None:
     graph.append(late)
     graph.outputs.append(late.outputs[0])
     assert overwritten_too_early(made.model, {"new_velocity": "velocity"}) == ["velocity"]
+
+
+@pytest.mark.parametrize("text", ["sgd:decay=0.5", "adamw:decay=0.5", "lamb:decay=0.5"])
+def test_decay_leaves_a_group_alone(text: str) -> None:
+    rng = np.random.default_rng(3)
+    start, gradient = rng.normal(size=(2, SIZE)).astype(np.float32)
+    name = text.partition(":")[0]
+    found: dict[str, np.ndarray] = {}
+    group = (np.arange(SIZE) % 2).astype(np.float32)
+    for case, ones in {"mixed": group, "all": None, "none": 0 * group}.items():
+        made = update_graph(
+            make_optimizer(text if case != "none" else f"{name}:decay=0"),
+            ir.DataType.FLOAT, (SIZE,), scaled=False, grouped=ones is not None,
+        )  # fmt: skip
+        feeds = {"parameter": start, "gradient": gradient, "rate": np.float32(RATE)}
+        feeds |= {"step": np.float32(1)} | ({"decays": ones} if case == "mixed" else {})
+        feeds |= {word: np.zeros(SIZE, np.float32) for word in make_optimizer(text).states}
+        wanted = {value.name for value in made.spec.inputs}
+        with Session(made) as session:
+            result = session.run({k: np.asarray(v) for k, v in feeds.items() if k in wanted})
+        found[case] = result["new_parameter"]
+    assert not np.allclose(found["all"], found["none"])
+    if name == "lamb":  # its step is as long as the parameters, whatever decays
+        assert not np.allclose(found["mixed"], found["all"])
+        return
+    np.testing.assert_allclose(found["mixed"][1::2], found["all"][1::2], rtol=1e-6)
+    np.testing.assert_allclose(found["mixed"][::2], found["none"][::2], rtol=1e-6)

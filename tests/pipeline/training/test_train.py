@@ -182,6 +182,65 @@ def test_labels_out_of_range_are_named() -> None:
         train(Artifact(five.model), REQUEST)
 
 
+def test_ignored_labels_may_be_no_class_and_do_not_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x, label = rng.normal(size=(40, 64)).astype(np.float32), rng.integers(0, 10, 40)
+    hidden = np.where(np.arange(40) % 2, 255, label)
+    np.savez(tmp_path / "all.npz", x=x, label=hidden)
+    np.savez(tmp_path / "half.npz", x=x[::2], label=label[::2])
+    request = dataclasses.replace(
+        REQUEST, eval_data=None, metrics=(), optimizer="sgd", rate=0.1, batch_size=40, epochs=3
+    )
+    with pytest.raises(SmithError, match="label 255 is none of the 10 classes"):
+        train(perceptron(), dataclasses.replace(request, data=f"npz:{tmp_path / 'all.npz'}"))
+    found = [
+        weights(
+            train(
+                perceptron(),
+                dataclasses.replace(
+                    request,
+                    data=f"npz:{tmp_path / name}.npz",
+                    loss="cross-entropy:ignore=255:smoothing=0.1",
+                ),
+            ).artifact
+        )
+        for name in ("all", "half")
+    ]
+    for name, array in found[0].items():
+        np.testing.assert_allclose(array, found[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_decay_leaves_named_parameters_alone() -> None:
+    request = dataclasses.replace(
+        REQUEST, optimizer="adamw:decay=50", rate=1e-3, epochs=1, no_decay=("b", "d")
+    )
+    decayed, kept = (
+        weights(train(perceptron(), dataclasses.replace(request, no_decay=names)).artifact)
+        for names in ((), ("c",))
+    )
+    assert np.abs(decayed["c"]).max() < 0.5 * np.abs(kept["c"]).max()
+    with pytest.raises(SmithError, match="no parameter is called 'q'"):
+        train(perceptron(), dataclasses.replace(request, no_decay=("q",)))
+
+
+def test_a_row_is_logged_as_soon_as_its_epoch_is_done(tmp_path: Path) -> None:
+    lines: list[int] = []
+    log = tmp_path / "log.csv"
+    request = dataclasses.replace(REQUEST, epochs=3, log=log)
+    done: list[tuple[int, int, int]] = []
+    train(
+        perceptron(),
+        request,
+        lambda row: lines.append(len(log.read_text().splitlines())),
+        lambda epoch, seen, total, loss: done.append((epoch, seen, total)),
+    )
+    assert lines == [2, 3, 4]
+    assert log.read_text().splitlines()[0] == "epoch,updates,loss,rate,seconds,accuracy"
+    assert done[0] == (1, 32, 1352)
+    assert done[-1] == (3, 1352, 1352)
+    assert len(done) == 3 * 43
+
+
 def test_mixup_learns() -> None:
     request = dataclasses.replace(REQUEST, mixup=0.2, loss="cross-entropy:labels=soft")
     assert train(perceptron(), request).epochs[-1].metrics["accuracy"] > 0.85
