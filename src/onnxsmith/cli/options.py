@@ -13,6 +13,16 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 Option = Callable[[Decorated], Decorated]
 
+
+class RecordCommand(click.Command):
+    """A command whose function takes all values as one mapping, by the parameters' names."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the function."""
+        assert self.callback is not None  # the decorator gave it
+        return self.callback(ctx.params)
+
+
 json_option: Option[Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON."
 )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnxsmith.cli.options import json_option, seed_option, target_option, threads_option
+from onnxsmith.cli.options import (
+    RecordCommand,
+    json_option,
+    seed_option,
+    target_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact
     from onnxsmith.pipeline.training.request import Epoch, TrainResult
 
 
-@click.command("train")
+@click.command("train", cls=RecordCommand)
 @click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx|NET.yaml")
 @click.option(
     "-o",
@@ -41,7 +49,9 @@ if TYPE_CHECKING:
     metavar="O",
     help="sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw:decay=0.1, lion or lamb.",
 )
-@click.option("--lr", type=click.FloatRange(min=0), help="The learning rate; the optimizer's own.")
+@click.option(
+    "--lr", "rate", type=click.FloatRange(min=0), help="The learning rate; the optimizer's own."
+)
 @click.option(
     "--schedule",
     default="constant",
@@ -82,7 +92,7 @@ if TYPE_CHECKING:
     help="Stop after so many epochs without a better score, and write the best.",
 )
 @click.option("--metric", "metrics", multiple=True, metavar="M", help="What is scored.")
-@click.option("--output-name", metavar="NAME", help="The model's output that is learned.")
+@click.option("--output-name", "output", metavar="NAME", help="The model's output that is learned.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, file_okay=False),
@@ -106,38 +116,7 @@ if TYPE_CHECKING:
 @threads_option
 @seed_option
 @json_option
-def command(
-    source: Path,
-    target_file: Path,
-    data: str,
-    eval_data: str | None,
-    loss: str,
-    optimizer: str,
-    lr: float | None,
-    schedule: str,
-    epochs: int,
-    batch_size: int,
-    accumulate: int,
-    clip: float | None,
-    average: float | None,
-    freeze: tuple[str, ...],
-    only: tuple[str, ...],
-    no_decay: tuple[str, ...],
-    keep_zeros: bool,
-    batch_norm: Literal["train", "frozen"],
-    mixup: float | None,
-    patience: int | None,
-    metrics: tuple[str, ...],
-    output_name: str | None,
-    checkpoint: Path | None,
-    resume: bool,
-    log: Path | None,
-    tensorboard: Path | None,
-    target_name: str,
-    threads: int | None,
-    seed: int,
-    as_json: bool,
-) -> None:
+def command(values: Mapping[str, Any]) -> None:
     """Train IN.onnx, or a network described in YAML, on labelled data; write OUT.onnx.
 
     Backward pass and optimizer are ordinary ONNX operators: what runs the model trains it.
@@ -148,42 +127,18 @@ def command(
     from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
-    for path in (target_file, log):
+    target_file, as_json = values["target_file"], values["as_json"]
+    for path in (target_file, values["log"]):
         if path is not None:
             check_writable(path)
-    artifact = _load(source, seed)
-    request = TrainRequest(
-        data=data,
-        eval_data=eval_data,
-        loss=loss,
-        optimizer=optimizer,
-        rate=lr,
-        schedule=schedule,
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        clip=clip,
-        average=average,
-        keep_zeros=keep_zeros,
-        freeze=freeze,
-        only=only,
-        no_decay=no_decay,
-        batch_norm=batch_norm,
-        mixup=mixup,
-        patience=patience,
-        metrics=metrics,
-        output=output_name,
-        checkpoint=checkpoint,
-        resume=resume,
-        log=log,
-        tensorboard=tensorboard,
-        seed=seed,
-        target=find_target(target_name),
-        threads=threads,
-    )
+    artifact = _load(values["source"], values["seed"])
+    known = {field.name for field in dataclasses.fields(TrainRequest)}
+    chosen = {name: value for name, value in values.items() if name in known}
+    request = TrainRequest(**chosen, target=find_target(values["target_name"]))
     if as_json:
         result = train(artifact, request)
     else:
+        epochs = request.epochs
         with TrainingBar(epochs) as bar:
             result = train(artifact, request, lambda row: _show(row, epochs), bar.show)
     _finish(result, target_file, as_json)
