@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -28,12 +28,14 @@ class Backward:
         needs: Whether the gradient for each input is asked for. A rule may give more: what
             nobody reads is removed.
         write: Writes the nodes of the gradient.
+        custom: Rules for operators of other domains, for what is in the node's bodies.
     """
 
     node: ir.Node
     grads: tuple[ir.Value | None, ...]
     needs: tuple[bool, ...]
     write: Writer
+    custom: Rules = field(default_factory=dict)
 
     @property
     def grad(self) -> ir.Value:
@@ -84,3 +86,6 @@ class Backward:
 
 Rule = Callable[[Backward], Gradients]
 """Returns the gradients for a node's inputs, the trailing ones may be left out."""
+
+Rules = Mapping[tuple[str, str], Rule]
+"""Rules for operators of other domains, by domain and operator."""

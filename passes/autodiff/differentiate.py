@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
-from onnxsmith.passes.autodiff.backward import Backward, NotDifferentiableError, Rule
+from onnxsmith.passes.autodiff.backward import Backward, NotDifferentiableError, Rule, Rules
 from onnxsmith.passes.autodiff.bodies import expand
-from onnxsmith.passes.autodiff.path import captured, dependents, path_between
+from onnxsmith.passes.autodiff.path import bodies_of, captured, dependents, may_flow, path_between
 from onnxsmith.passes.autodiff.table import REFUSED, find_rule
 from onnxsmith.passes.autodiff.writer import UnknownRankError, Writer
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.match import STANDARD
-
-Rules = Mapping[tuple[str, str], Rule]
-"""Rules for operators of other domains, by domain and operator."""
 
 
 def differentiate(
@@ -94,7 +91,7 @@ def back_through(
     reads = (*node.inputs, *outer)
     needs = tuple(v is not None and v in reached for v in reads)
     try:
-        gradients = rule(Backward(node, grads, needs, write))
+        gradients = rule(Backward(node, grads, needs, write, custom))
     except NotDifferentiableError as error:
         raise _refusal(node, str(error)) from error
     except UnknownRankError as error:
@@ -125,7 +122,7 @@ def _with_rules(
     while True:
         model.graph.sort()
         path = path_between(model.graph, dependents(model.graph, wrt), [of])
-        missing = [node for node in path if _rule(node, custom) is None]
+        missing = list(_without_rules(path, dependents(model.graph, wrt), custom))
         if not missing:
             return path, of
         for node in missing:
@@ -136,6 +133,19 @@ def _with_rules(
             raise _refusal(left[0], f"there is no rule for {left[0].domain or 'ai.onnx'} operators")
         InferShapes().apply(model, PassContext())
         of = next((v for node in model.graph for v in node.outputs if v.name == name), of)
+
+
+def _without_rules(
+    path: Iterable[ir.Node], reached: set[ir.Value], custom: Rules
+) -> Iterator[ir.Node]:
+    """Yield the nodes that lack a rule, those in the bodies of others included."""
+    for node in path:
+        if _rule(node, custom) is None:
+            yield node
+            continue
+        for body in bodies_of(node):
+            inside = dependents(body, reached | {v for v in body.inputs if may_flow(v)})
+            yield from _without_rules(path_between(body, inside, body.outputs), inside, custom)
 
 
 def _rule(node: ir.Node, custom: Rules) -> Rule | None:

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
-from onnxsmith.passes.autodiff.differentiate import Rules, differentiate
+from onnxsmith.passes.autodiff.backward import Rules
+from onnxsmith.passes.autodiff.differentiate import differentiate
 from onnxsmith.passes.autodiff.path import may_flow
 from onnxsmith.passes.autodiff.prepare import prepare
 from onnxsmith.passes.base import PassContext

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from onnxsmith.passes.autodiff.gradients import gradients
 from onnxsmith.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
 class Erf(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
@@ -103,11 +104,36 @@ def model_of(text: str, opset: int = 21) -> onnx.ModelProto:
     return onnx.parser.parse_model(head + text)
 
 
-def differences(proto: onnx.ModelProto, feeds: Mapping[str, Array], of: str, name: str) -> Array:
-    """Return the gradient of the sum of an output by central differences in float64."""
+def differences(
+    proto: onnx.ModelProto, feeds: Mapping[str, Array], of: str, name: str, runtime: bool = False
+) -> Array:
+    """Return the gradient of the sum of an output by central differences in float64.
+
+    Args:
+        proto: The model.
+        feeds: Its inputs.
+        of: The output.
+        name: The input.
+        runtime: Whether the runtime computes the values, for what the evaluator cannot.
+    """
     wide = _in_double(proto)
-    evaluator = ReferenceEvaluator(wide, new_ops=_OPERATORS)
-    place = [output.name for output in wide.graph.output].index(of)
+    if not runtime:
+        return _differences(_evaluator(wide), feeds, of, name)
+    with Session(Artifact.from_proto(wide)) as session:
+        return _differences(session.run, feeds, of, name)
+
+
+def _evaluator(proto: onnx.ModelProto) -> Run:
+    evaluator = ReferenceEvaluator(proto, new_ops=_OPERATORS)
+    names = [output.name for output in proto.graph.output]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(names, evaluator.run(None, dict(feeds)), strict=True))
+
+    return run
+
+
+def _differences(run: Run, feeds: Mapping[str, Array], of: str, name: str) -> Array:
     exact = {key: _wide(array) for key, array in feeds.items()}
     result = np.zeros(feeds[name].shape)
     for index in np.ndindex(result.shape):
@@ -115,8 +141,7 @@ def differences(proto: onnx.ModelProto, feeds: Mapping[str, Array], of: str, nam
         for sign in (1, -1):
             moved = exact[name].copy()
             moved[index] += sign * _STEP
-            outputs = evaluator.run(None, {**exact, name: moved})
-            ends.append(np.asarray(outputs[place], np.float64).sum())
+            ends.append(np.asarray(run({**exact, name: moved})[of], np.float64).sum())
         result[index] = (ends[0] - ends[1]) / (2 * _STEP)
     return result
 
@@ -128,6 +153,7 @@ def check_gradients(
     of: str | None = None,
     rtol: float = _RTOL,
     double: bool = False,
+    runtime: bool = False,
 ) -> Artifact:
     """Assert that the gradients are right with one thread and with four, and return the model.
 
@@ -138,11 +164,12 @@ def check_gradients(
         of: Which output to differentiate; the first one by default.
         rtol: How much of a gradient's largest element any element may be off.
         double: Whether to check the gradients of the model in float64 too.
+        runtime: Whether the runtime computes what is compared with, see :func:`differences`.
     """
     of = of or proto.graph.output[0].name
     made = gradients(Artifact.from_proto(proto), of, list(wrt))
     onnx.checker.check_model(made.to_proto(), full_check=True)
-    expected = {name: differences(proto, feeds, of, name) for name in wrt}
+    expected = {name: differences(proto, feeds, of, name, runtime) for name in wrt}
     for threads in (1, 4):
         with Session(made, threads=threads) as session:
             results = session.run(feeds)
@@ -202,6 +229,11 @@ def _widen(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             if node.op_type in ("Cast",) and attribute.name == "to" and attribute.i == single:
                 attribute.i = double
+            if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                array = np.array(onnx.helper.get_attribute_value(attribute), np.float32)
+                attribute.CopyFrom(
+                    onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array))
+                )
             if attribute.t.data_type == single:
                 array = onnx.numpy_helper.to_array(attribute.t).astype(np.float64)
                 attribute.t.CopyFrom(onnx.numpy_helper.from_array(array))
