@@ -11,6 +11,7 @@ import onnx
 import onnx.parser
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from tests.passes.autodiff.layers import GRU, LSTM, RNN
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.autodiff.gradients import gradients
@@ -93,6 +94,7 @@ class GroupNormalization(OpRun):  # type: ignore[misc]  # onnx publishes no type
 
 _OPERATORS = [
     Erf, Gelu, GlobalLpPool, GroupNormalization, LRN, LpNormalization, MeanVarianceNormalization,
+    GRU, LSTM, RNN,
 ]  # fmt: skip
 _STEP = 1e-5
 _RTOL = 1e-5
