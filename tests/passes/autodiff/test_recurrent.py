@@ -12,7 +12,7 @@ from onnxsmith.passes.autodiff.gradients import gradients
 
 RNG = np.random.default_rng(83)
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-T, N, I, H = 3, 2, 2, 3
+T, N, I, H = 3, 2, 2, 3  # noqa: E741 - sizes as the operators name them
 
 
 def normal(*shape: int) -> np.ndarray:
