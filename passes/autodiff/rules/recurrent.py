@@ -3,7 +3,8 @@
 The layer itself runs in the runtime's kernel, which hides its gates. On the way back, the gates of
 all steps are computed at once from the hidden states, which the kernel does return: two products of
 matrices. Only what has to go step by step is a Scan: from the last step to the first, one product a
-step. Gradients of weights are one product each again.
+step. Gradients of weights are one product each again. Written out step by step instead of as a Scan
+it was no faster, measured with 8 and 32 steps.
 
 Source: LSTM, GRU and RNN of ONNX; Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997), and
 Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (2014), for the equations.
