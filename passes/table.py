@@ -37,6 +37,7 @@ PASSES = Table(
         "fuse-rotary-embedding": "onnxsmith.passes.fusion.fuse_rotary_embedding:FuseRotaryEmbedding",
         "fuse-skip-layer-norm": "onnxsmith.passes.fusion.fuse_skip_layer_norm:FuseSkipLayerNorm",
         "fuse-split": "onnxsmith.passes.fusion.fuse_split:FuseSplit",
+        "fuse-standard-attention": "onnxsmith.passes.fusion.fuse_standard_attention:FuseStandardAttention",
         "fuse-swish": "onnxsmith.passes.fusion.fuse_swish:FuseSwish",
         "infer-shapes": "onnxsmith.passes.cleanup.infer_shapes:InferShapes",
         "inline-functions": "onnxsmith.passes.cleanup.inline_functions:InlineFunctions",
@@ -94,11 +95,13 @@ _FUSION = (
     "fuse-gemm,fuse-batch-norm,fuse-conv-affine,fold-scales,merge-scales,fuse-pad,fuse-clips,"
     "fuse-gelu,fuse-layer-norm,raise-views,merge-views,remove-zero-biases"
 )
-_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
+# Standard operators that the runtime's kernels make faster: benchmarks/fusions.py.
+_STANDARD = "fuse-rms-norm:standard=true,fuse-rotary-embedding:standard=true,fuse-standard-attention,merge-views"
+_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",
-    "cpu": f"{_CLEANUP},{_FUSION},{_FINISH}",
+    "cpu": f"{_CLEANUP},{_FUSION},{_STANDARD},{_FINISH}",
     "cuda": f"{_CLEANUP},{_FUSION},{_CONTRIB},{_FINISH}",
     "tensorrt": f"{_CLEANUP},{_FUSION},{_FINISH}",
     "edge": f"{_CLEANUP},{_FUSION},{_FINISH}",

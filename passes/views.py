@@ -19,7 +19,8 @@ from onnxsmith.passes.match import (
 )
 
 Size = int | ir.SymbolicDim
-_MAX_DEPTH = 16
+MAX_DEPTH = 16
+"""How many nodes a view is followed through."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class View:
         return len(atoms) == 1 and atoms[0] == Atom(size, axis, 1)
 
 
-def trace(value: ir.Value, depth: int = _MAX_DEPTH) -> View | None:
+def trace(value: ir.Value, depth: int = MAX_DEPTH) -> View | None:
     """Return what a value is a view of, at most ``depth`` nodes away; None if its rank is unknown.
 
     Followed are Reshape, Transpose, Squeeze, Unsqueeze, Flatten, Identity, and Gather, Slice and

@@ -80,6 +80,24 @@ def is_finite(mask: ir.Value) -> bool:
     return all(v is not None and is_finite(v) for v in choice.inputs[1:])
 
 
+def is_causal(terms: Sequence[Term], query: Operand, key: Operand) -> bool:
+    """Tell whether the mask is the constant that hides from each query the keys behind its own."""
+    if len(terms) != 1 or not same_dim(query.length, key.length):
+        return False
+    (term,) = terms
+    tensor = tensor_of(term.value)
+    if tensor is None or not isinstance(query.length, int) or len(tensor.shape) < 2:
+        return False
+    array = tensor.numpy()
+    if array.shape[-2:] != (query.length, query.length):
+        return False
+    seen = np.tril(np.ones(array.shape[-2:], bool))
+    if term.low is not None:
+        return bool((array != seen).all() if term.masked else (array == seen).all())
+    limit = _LOW.get(tensor.dtype, -np.inf)
+    return bool((array[..., seen] == 0).all() and (array[..., ~seen] <= limit).all())
+
+
 def fits(terms: Sequence[Term], query: Operand, key: Operand, sizes: Sizes) -> bool:
     """Tell whether masks can be written as one of shape (batch or 1, heads or 1, queries, keys)."""
     windows = any(term.rank == 5 for term in terms)

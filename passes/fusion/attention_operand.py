@@ -101,7 +101,10 @@ class Operand:
             if not isinstance(atom.size, int):
                 return None
             places = [place + i * atom.stride for place in places for i in range(atom.size)]
-        columns = np.array(places, np.int64).reshape(self.heads // self.repeats, self.size)
+        heads_of_value = self.heads // self.repeats
+        if len(places) != heads_of_value * self.size:
+            return None  # the heads are still one with the batch
+        columns = np.array(places, np.int64).reshape(heads_of_value, self.size)
         whole = View(root, (batch, lengths), self.view.starts)
         for batch_axis in (0, 1):
             if whole.is_whole(0, batch_axis) and whole.is_whole(1, 1 - batch_axis):

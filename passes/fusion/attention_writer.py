@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +13,7 @@ from onnxsmith.passes.fusion.attention_core import Core
 from onnxsmith.passes.fusion.attention_operand import Operand, Source
 from onnxsmith.passes.fusion.contrib import take_over
 from onnxsmith.passes.match import add_constant, made_by, only_user, remove_if_dead
-from onnxsmith.passes.views import Size
+from onnxsmith.passes.views import MAX_DEPTH, Size, trace
 
 _HEADS_INNER = [0, 2, 1, 3]
 _TURNED = [0, 1, 3, 2]
@@ -30,6 +31,7 @@ class AttentionWriter:
         """Keep it."""
         self._core = core
         self._moves: list[ir.Node] = []
+        self._parts: dict[ir.Value, dict[int, ir.Value]] = {}
 
     def can_finish(self) -> bool:
         """Tell whether the result can be given the shape of the second product's."""
@@ -62,7 +64,28 @@ class AttentionWriter:
             key, value = self._apart(core.key), self._apart(core.value)
         return [query, key, value]
 
+    def flat_operands(self) -> list[ir.Value] | None:
+        """Return queries, keys and values (batch, length, width), if they come from such."""
+        operands = (self._core.query, self._core.key, self._core.value)
+        if not all(self._usable(operand) for operand in operands):
+            return None
+        found = [self._flat(operand) for operand in operands]
+        return [value for value in found if value is not None]
+
+    def split_operands(self) -> list[ir.Value] | None:
+        """Return queries, keys and values of shape (batch, heads, length, size)."""
+        operands = (self._core.query, self._core.key, self._core.value)
+        if any(len(operand.value.shape or ()) != 4 for operand in operands):
+            return None
+        return [self._straight(operand) for operand in operands]
+
     def _usable(self, operand: Operand) -> Source | None:
+        """Return the nearest value with an operand's heads side by side, or one that has a run."""
+        for depth in range(1, MAX_DEPTH):
+            view = trace(operand.value, depth)
+            near = None if view is None else replace(operand, view=view).source()
+            if near is not None and near.is_flat:
+                return near
         source = operand.source()
         return source if source is not None and source.start is not None else None
 
@@ -75,17 +98,44 @@ class AttentionWriter:
         return value if source.is_flat else self._part(value, source)
 
     def _part(self, value: ir.Value, source: Source) -> ir.Value:
-        """Return a run of the source's columns."""
-        assert source.start is not None  # the caller asked for them
-        assert value.shape is not None
-        ends = (source.start, source.start + source.columns.size)
+        """Return a run of the source's columns: one of a Split, if all of them are asked for."""
+        assert source.start is not None  # _usable() asked for it
+        if value not in self._parts:
+            self._parts[value] = self._split(value, source)
+        parts = self._parts[value]
+        if source.start in parts:
+            return parts[source.start]
+        ends = (source.start, source.start + source.columns.size, 2)
         names = ("start", "end", "axis")
         numbers = [
             add_constant(self._core.graph, np.array([number], np.int64), f"columns_{name}")
-            for name, number in zip(names, (*ends, 2), strict=True)
+            for name, number in zip(names, ends, strict=True)
         ]
+        assert value.shape is not None  # it has rank 3
         shape = [*value.shape[:2], source.columns.size]
         return self._add(ir.node("Slice", [value, *numbers]), value, shape)
+
+    def _split(self, value: ir.Value, source: Source) -> dict[int, ir.Value]:
+        """Return the runs of a source by where they begin; nothing if they are not all of it."""
+        operands = (self._core.query, self._core.key, self._core.value)
+        found = [self._usable(operand) for operand in operands]
+        sizes = {
+            s.start: s.columns.size
+            for s in found
+            if s is not None and s.start is not None and s.value is source.value
+        }
+        starts = sorted(sizes)
+        ends = [start + sizes[start] for start in starts]
+        assert value.shape is not None  # it has rank 3
+        if [0, *ends] != [*starts, value.shape[2]] or len(starts) < 2:
+            return {}
+        numbers = np.array([sizes[start] for start in starts], np.int64)
+        inputs = [value, add_constant(self._core.graph, numbers, "columns")]
+        node = ir.node("Split", inputs, {"axis": 2}, num_outputs=len(starts))
+        self._core.graph.insert_before(self._core.product, node)
+        for start, output in zip(starts, node.outputs, strict=True):
+            output.type, output.shape = value.type, ir.Shape([*value.shape[:2], sizes[start]])
+        return dict(zip(starts, node.outputs, strict=True))
 
     def _merged(self, operand: Operand) -> ir.Value | None:
         """Return an operand of rank 4 with its heads moved side by side."""
@@ -101,19 +151,23 @@ class AttentionWriter:
 
     def _apart(self, operand: Operand) -> ir.Value:
         """Return keys or values (batch, heads, length, size), each head as often as it is used."""
-        value = operand.value
-        assert value.shape is not None  # find_operand() asked for it
-        if operand.turned:
-            shape = [value.shape[axis] for axis in _TURNED]
-            node = ir.node("Transpose", [value], {"perm": _TURNED})
-            self._moves.append(node)
-            value = self._add(node, value, shape)
+        value = self._straight(operand)
         if operand.repeats == 1 or value.shape is None:
             return value
         order = np.repeat(np.arange(operand.heads // operand.repeats), operand.repeats)
         places = add_constant(self._core.graph, order, "heads_repeated")
         shape = [value.shape[0], operand.heads, *value.shape[2:]]
         return self._add(ir.node("Gather", [value, places], {"axis": 1}), value, shape)
+
+    def _straight(self, operand: Operand) -> ir.Value:
+        """Return an operand (batch, heads, length, size)."""
+        value = operand.value
+        if not operand.turned:
+            return value
+        assert value.shape is not None  # find_operand() asked for it
+        node = ir.node("Transpose", [value], {"perm": _TURNED})
+        self._moves.append(node)
+        return self._add(node, value, [value.shape[axis] for axis in _TURNED])
 
     def batch_first(self, value: ir.Value) -> ir.Value:
         """Return a value of shape (length, batch, width) with its first two dimensions swapped."""
@@ -133,7 +187,10 @@ class AttentionWriter:
         return node.outputs[0]
 
     def finish(self, node: ir.Node) -> None:
-        """Put the operator where the second product stood; the views around it are merged."""
+        """Put an operator whose result has the heads side by side where the second product stood.
+
+        The views around it are merged.
+        """
         core, old = self._core, self._core.product.outputs[0]
         query, depth = core.query, core.value.size
         name = old.name
@@ -148,9 +205,17 @@ class AttentionWriter:
         if len(old.shape or ()) == 3 and rows is not None:
             shape = add_constant(core.graph, np.array(rows, np.int64), "heads_batched")
             last = self._add(ir.node("Reshape", [last, shape]), old, list(old.shape or ()))
-        take_over(old, last)
-        remove_if_dead(core.product)
-        end = last.producer()
+        self._hand_over(last)
+
+    def finish_split(self, node: ir.Node) -> None:
+        """Put an operator with a result of rank 4 where the second product stood."""
+        old = self._core.product.outputs[0]
+        self._hand_over(self._add(node, old, list(old.shape or ())))
+
+    def _hand_over(self, result: ir.Value) -> None:
+        take_over(self._core.product.outputs[0], result)
+        remove_if_dead(self._core.product)
+        end = result.producer()
         while end is not None and (after := only_user(end.outputs[0], *_MOVES)) is not None:
             end = after
         for move in (*self._moves, end):

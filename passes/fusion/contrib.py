@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxsmith.passes.match import STANDARD
+from onnxsmith.target import Target
 
 DOMAIN = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -24,6 +25,11 @@ def declare(model: ir.Model) -> None:
 def version_of(model: ir.Model) -> int:
     """Return the version of the standard operators that a model imports; 0 without any."""
     return max((model.opset_imports.get(domain) or 0 for domain in STANDARD), default=0)
+
+
+def loads(model: ir.Model, target: Target, opset: int) -> bool:
+    """Tell whether operators of an opset may stand in a model, and its target loads them."""
+    return version_of(model) >= opset and target.max_opset >= opset
 
 
 def contrib(kind: str, inputs: list[ir.Value | None], attributes: dict[str, object]) -> ir.Node:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.attention_core import Core, find_core
-from onnxsmith.passes.fusion.attention_mask import MaskWriter, named_sizes
+from onnxsmith.passes.fusion.attention_mask import MaskWriter, is_causal, named_sizes
 from onnxsmith.passes.fusion.attention_projection import Projection, pack, projections
 from onnxsmith.passes.fusion.attention_writer import AttentionWriter
 from onnxsmith.passes.fusion.contrib import contrib, declare, version_of
@@ -28,7 +28,8 @@ class FuseAttention(Pass):
     those weights in the operator's order. Heads may be told apart in any order of reshapes,
     transposes, splits and selections, and batches of heads may be one dimension. Keys and values of
     fewer heads, each repeated by an Expand, are repeated by a Gather. Masks may be added, choose
-    between scores and a low number, or differ from window to window of an image.
+    between scores and a low number, or differ from window to window of an image; the constant that
+    lets each query see the keys up to its own becomes ``unidirectional``.
 
     The exporter's guard ``Where(IsNaN(p), 0, p)`` on the probabilities is dropped where no row of
     the mask can be all minus infinity; numbers that are not finite before the softmax are not kept
@@ -73,8 +74,8 @@ def _fuse(core: Core, masks: MaskWriter, writer: AttentionWriter) -> bool:
     operands = writer.operands()
     if operands is None:
         return False
-    mask = masks.write(core.masks, core.query, core.key)
     attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
+    mask = _mask(core, masks, attributes)
     writer.finish(contrib("MultiHeadAttention", [*operands, None, None, mask], attributes))
     return True
 
@@ -90,5 +91,13 @@ def _pack(core: Core, found: Projection, masks: MaskWriter, writer: AttentionWri
     attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
     if found.widths[2] != found.widths[0]:
         attributes["qkv_hidden_sizes"] = found.widths
-    mask = masks.write(core.masks, core.query, core.key)
+    mask = _mask(core, masks, attributes)
     writer.finish(contrib("Attention", [source, weight, bias, None, None, mask], attributes))
+
+
+def _mask(core: Core, masks: MaskWriter, attributes: dict[str, object]) -> ir.Value | None:
+    """Return the mask, or say with an attribute what it is."""
+    if is_causal(core.masks, core.query, core.key):
+        attributes["unidirectional"] = 1
+        return None
+    return masks.write(core.masks, core.query, core.key)

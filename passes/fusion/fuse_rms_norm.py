@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.fusion.contrib import FLOATS, rank, version_of
+from onnxsmith.passes.fusion.contrib import FLOATS, loads, rank
 from onnxsmith.passes.match import (
     add_constant,
     all_nodes,
@@ -38,14 +38,22 @@ class FuseRmsNorm(Pass):
     What is left alone: means over other dimensions, last dimensions of unknown size, element types
     other than float32 and float16, and inner values that anything else reads.
 
+    Attributes:
+        standard: Whether only the standard operator will do: below opset 23, or where the target
+            does not load it, nothing is fused.
+
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
     """
 
     name: ClassVar[str] = "fuse-rms-norm"
 
+    standard: bool = False
+
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Fuse in the graph, its subgraphs and functions."""
-        standard = version_of(model) >= _OPSET
+        standard = loads(model, context.target, _OPSET)
+        if self.standard and not standard:
+            return PassResult(model, False, {"refused": f"it needs opset {_OPSET}"})
         kind = "RMSNormalization" if standard else "SimplifiedLayerNormalization"
         count = sum(_fuse(node, kind) for node in all_nodes(model) if is_op(node, "Sqrt"))
         return PassResult(model, bool(count), {"fused": count})

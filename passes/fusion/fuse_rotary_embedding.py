@@ -10,7 +10,15 @@ import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.attention_operand import find_operand
-from onnxsmith.passes.fusion.contrib import contrib, declare, is_float, rank, take_over, version_of
+from onnxsmith.passes.fusion.contrib import (
+    contrib,
+    declare,
+    is_float,
+    loads,
+    rank,
+    take_over,
+    version_of,
+)
 from onnxsmith.passes.fusion.rotary_tables import RotaryTables, Table, find_table
 from onnxsmith.passes.match import (
     add_constant,
@@ -44,17 +52,24 @@ class FuseRotaryEmbedding(Pass):
     heads of unknown number, cosines that differ from item to item of the batch before opset 23,
     inner values that anything else reads, models below opset 13.
 
+    Attributes:
+        standard: Whether only the standard operator will do: below opset 23, or where the target
+            does not load it, nothing is fused.
+
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
     """
 
     name: ClassVar[str] = "fuse-rotary-embedding"
 
+    standard: bool = False
+
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Fuse in the graph and its subgraphs; shapes should be inferred."""
-        version = version_of(model)
-        if version < _FIRST_OPSET:
-            return PassResult(model, False, {"refused": f"it needs opset {_FIRST_OPSET}"})
-        tables = RotaryTables(model, standard=version >= _STANDARD_OPSET)
+        standard = loads(model, context.target, _STANDARD_OPSET)
+        first = _STANDARD_OPSET if self.standard else _FIRST_OPSET
+        if version_of(model) < _FIRST_OPSET or (self.standard and not standard):
+            return PassResult(model, False, {"refused": f"it needs opset {first}"})
+        tables = RotaryTables(model, standard=standard)
         count = sum(_fuse(node, tables) for node in all_nodes(model) if is_op(node, "Add"))
         if count and not tables.standard:
             declare(model)

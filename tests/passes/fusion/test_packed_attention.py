@@ -72,7 +72,7 @@ FUSED = {
             + END,
             "float[N,3,8] y", "float[N,3,8] x", "thirds=8,8,8", "heads=0,0,2,4", "flat=0,0,8",
         ),
-        {ONE: 1, "Where": 1},
+        {ONE: 1},
     ),
     # torch's MultiheadAttention: lengths first, batches and heads in one dimension.
     "lengths first": (
@@ -106,7 +106,7 @@ FUSED = {
             f"kr = Reshape(kf, heads) k = {HEADS}(kr) vr = Reshape(vf, heads) v = {HEADS}(vr) {CORE} {END}",
             "float[N,3,8] y", "float[N,3,8] x, float[N,5,8] z", "halves=8,8", "heads=0,0,2,4", "flat=0,0,8",
         ),
-        {MANY: 1, "MatMul": 2, "Slice": 2},
+        {MANY: 1, "MatMul": 2, "Split": 1},
     ),
     # Grouped queries: two heads share one of keys and values.
     "grouped": (
