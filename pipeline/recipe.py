@@ -75,7 +75,7 @@ class TrainRecipe(_Part):
 class QuantizeRecipe(_Part):
     """How the model is quantized."""
 
-    mode: str = Field("static", description="dynamic or static.")
+    mode: str = Field("static", description="As of the command.")
     exclude: tuple[str, ...] = Field((), description="Nodes, by name or operator, kept in float.")
     only: tuple[str, ...] = Field((), description="The only nodes to quantize; all if omitted.")
     allow_poor_data: bool = Field(False, description="Calibrate on random data or few samples.")
@@ -87,6 +87,11 @@ class QuantizeRecipe(_Part):
     symmetric: bool | None = Field(None, description="The target's where omitted.")
     scope: Literal["auto", "all", "products"] = "auto"
     both_activations: bool = Field(False, description="Quantize products of two activations.")
+    bits: Literal[4, 8] = Field(4, description="Of a weight (weight-only).")
+    block_size: int = Field(32, ge=16, description="Weights that share a scale (weight-only).")
+    algorithm: Literal["rtn", "hqq", "gptq"] = "rtn"
+    form: Literal["matmul-nbits", "dequantize"] = "matmul-nbits"
+    accuracy_level: int = Field(0, ge=0, le=4, description="What MatMulNBits may compute in.")
     samples: int = Field(256, ge=1, description="Most calibration batches to read.")
     metric: str = Field("accuracy", description="What max_drop is about.")
     max_drop: float | None = Field(

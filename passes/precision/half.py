@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxsmith.passes.match import STANDARD, Array, is_op, tensor_of
+from onnxsmith.passes.quantization.select import Selection
 from onnxsmith.storage.tensors import read_array
 
 FLOAT = ir.DataType.FLOAT
@@ -37,21 +38,23 @@ FLOAT16 = Precision(ir.DataType.FLOAT16, 65504.0, "tensor(float16)")
 BFLOAT16 = Precision(ir.DataType.BFLOAT16, 3.3895e38, "tensor(bfloat16)")
 
 
-def eligible_nodes(model: ir.Model, half: Precision, keep: Iterable[str]) -> list[ir.Node]:
+def eligible_nodes(
+    model: ir.Model, half: Precision, selection: Selection | None = None
+) -> list[ir.Node]:
     """Return the nodes of the main graph that can compute in half precision, by their schemas.
 
     Args:
         model: The model; its types are inferred.
         half: The type.
-        keep: Operator types and node names that stay in float32.
+        selection: Which nodes may leave float32; None for all.
     """
-    kept = {*keep, *_ALWAYS_FLOAT}
+    selection = selection or Selection()
     opset = model.opset_imports.get("", 1)
     return [
         node
         for node in model.graph
-        if node.op_type not in kept
-        and node.name not in kept
+        if node.op_type not in _ALWAYS_FLOAT
+        and not selection.refusal(node)
         and node.domain in STANDARD
         and not any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) or a.is_ref()
                     for a in node.attributes.values())

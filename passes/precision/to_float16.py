@@ -12,6 +12,7 @@ from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.remove_unused_nodes import sweep
 from onnxsmith.passes.precision.half import FLOAT16, HalfRewriter, Precision, eligible_nodes
 from onnxsmith.passes.precision.measure import choose
+from onnxsmith.passes.quantization.select import LeftFloat, Selection
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class ToFloat16(Pass):
     above ``max-error``.
 
     Options:
-        keep: Operator types and node names that stay float32 in any case.
+        keep: Patterns of operator types and node names that stay float32 in any case.
+        only: Patterns of the only nodes that may leave it; empty for all.
         max_error: The allowed norm of an output's difference over its norm.
 
     What is left alone: nodes inside If, Loop and Scan, nodes that hold such bodies, operators
@@ -37,6 +39,7 @@ class ToFloat16(Pass):
 
     keep: tuple[str, ...] = ()
     max_error: float = 0.01
+    only: tuple[str, ...] = ()
 
     def precision(self) -> Precision:
         """Return the type that is used."""
@@ -46,17 +49,24 @@ class ToFloat16(Pass):
         """Choose the nodes, then convert them."""
         InferShapes().apply(model, context)
         half = self.precision()
-        nodes = eligible_nodes(model, half, self.keep)
+        selection, left = Selection(self.keep, self.only), LeftFloat()
+        nodes = eligible_nodes(model, half, selection)
+        for node in eligible_nodes(model, half):
+            if reason := selection.refusal(node):
+                left.add(node, reason)
         chosen, error = choose(model, nodes, half, self.max_error, context)
         if not chosen:
             return PassResult(model, False, {"converted": 0, "kept": len(nodes)})
-        staying = sorted({node.op_type for node in set(nodes) - set(chosen)})
+        staying = [node for node in nodes if node not in set(chosen)]
+        for node in staying:
+            left.add(node, "it overflows, or adds most to the error")
         HalfRewriter(model, half).rewrite(chosen)
         sweep(model.graph)
         details = {
             "converted": len(chosen),
             "kept": len(nodes) - len(chosen),
-            "kept_operators": staying,
+            "kept_operators": sorted({node.op_type for node in staying}),
             "error": error,
+            "left_float": left.to_json(),
         }
         return PassResult(model, True, details)

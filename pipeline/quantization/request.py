@@ -9,6 +9,8 @@ from typing import Literal
 from onnxsmith.target import TARGETS, Target
 
 Method = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
+Algorithm = Literal["rtn", "hqq", "gptq"]
+Form = Literal["matmul-nbits", "dequantize"]
 Activations = Literal["auto", "uint8", "int8", "uint16", "int16"]
 
 
@@ -17,7 +19,7 @@ class QuantizeRequest:
     """How to quantize. A mode reads the fields that concern it.
 
     Attributes:
-        mode: A row of ``modes.MODES``: ``dynamic`` needs no data, ``static`` calibrates with it.
+        mode: A row of ``modes.MODES``: ``static`` and ``fp8`` need data to calibrate with.
         data: A data source as text, or ``random`` for made-up inputs.
         allow_poor_data: Calibrate even on random data, or on a handful of samples.
         eval_data: Held-out data for the budget.
@@ -34,6 +36,11 @@ class QuantizeRequest:
         symmetric: Whether the zero point of activations is in the middle; None is the target's.
         scope: What is rounded: ``products`` only their inputs, ``all`` what lies between, too.
         both_activations: Whether products of two activations are quantized.
+        bits: Of a weight where only weights are stored in fewer bits: 4 or 8.
+        block_size: How many of these weights share a scale.
+        algorithm: How these weights are rounded.
+        form: Which operators these weights are written for.
+        accuracy_level: What the runtime's MatMulNBits may compute in; 0 as it likes, 4 int8.
         target: Where the model will run.
         dims: Sizes of symbolic dimensions in made-up inputs.
         threads: Threads of sessions.
@@ -58,6 +65,11 @@ class QuantizeRequest:
     symmetric: bool | None = None
     scope: Literal["auto", "all", "products"] = "auto"
     both_activations: bool = False
+    bits: int = 4
+    block_size: int = 32
+    algorithm: Algorithm = "rtn"
+    form: Form = "matmul-nbits"
+    accuracy_level: int = 0
     target: Target = TARGETS["cpu"]
     dims: Mapping[str, int] = field(default_factory=dict)
     threads: int | None = None

@@ -38,13 +38,20 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("cpu", (_CPU,), 26, 13, ("float32", "int8"), "cpu"),
-        Target("cuda", (_CUDA, _CPU), 26, 13, ("float32", "float16", "bfloat16", "int8"), "cuda"),
+        Target(
+            "cuda",
+            (_CUDA, _CPU),
+            26,
+            13,
+            ("float32", "float16", "bfloat16", "float8", "int8"),
+            "cuda",
+        ),
         Target(
             "tensorrt",
             ("TensorrtExecutionProvider", _CUDA, _CPU),
             26,
             13,
-            ("float32", "float16", "bfloat16", "int8"),
+            ("float32", "float16", "bfloat16", "float8", "int8"),
             "tensorrt",
         ),
         Target("edge-cpu", (_CPU,), 21, 10, ("float32", "int8"), "edge"),

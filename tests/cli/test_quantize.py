@@ -101,3 +101,24 @@ def test_a_slower_result_is_written_and_its_slowdown_printed(
     assert run(["quantize", str(model), "-o", str(out), "--mode", "dynamic"]) == 0
     assert "0.50x the speed" in capsys.readouterr().out
     assert out.exists()
+
+
+def test_a_target_that_is_not_here_leaves_the_speed_unmeasured(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = model.with_name("half.onnx")
+    arguments = ["quantize", str(model), "-o", str(out), "--mode", "fp16", "--target", "cuda"]
+    assert run(arguments) == 0
+    caught = capsys.readouterr()
+    assert "speed unmeasured" in caught.err + caught.out
+    assert out.is_file()
+
+
+def test_weight_only_says_how_far_the_weights_are_off(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = model.with_name("small.onnx")
+    options = ["--mode", "weight-only", "--bits", "8", "--block-size", "16", "--no-bench"]
+    assert run(["quantize", str(model), "-o", str(out), *options]) == 0
+    assert "weights are off by 0." in capsys.readouterr().out
+    assert run(["quantize", str(model), "-o", str(out), *options, "--block-size", "20"]) == 2

@@ -1,7 +1,8 @@
-"""``onnxsmith quantize``: make a model smaller and faster in int8."""
+"""``onnxsmith quantize``: make a model smaller and faster in fewer bits."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,13 @@ from onnxsmith.pipeline.quantization.modes import MODES
 
 if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact
-    from onnxsmith.pipeline.quantization.request import Activations, Method, QuantizeRequest
+    from onnxsmith.pipeline.quantization.request import (
+        Activations,
+        Algorithm,
+        Form,
+        Method,
+        QuantizeRequest,
+    )
     from onnxsmith.pipeline.quantization.result import QuantizeResult
 
 # Names of nodes that are shown for each reason; --json has them all.
@@ -39,7 +46,7 @@ _NAMES = 3
     "--mode",
     type=click.Choice(list(MODES)),
     required=True,
-    help="dynamic needs no data; static calibrates with it.",
+    help="static and fp8 calibrate with --data; the others need none.",
 )
 @click.option("--data", metavar="D", help="What to calibrate with: a data source, or 'random'.")
 @click.option(
@@ -112,6 +119,43 @@ _NAMES = 3
     "--both-activations", is_flag=True, help="Quantize products of two activations (static)."
 )
 @click.option(
+    "--bits",
+    type=click.Choice(["4", "8"]),
+    default="4",
+    show_default=True,
+    help="Of a weight (weight-only).",
+)
+@click.option(
+    "--block-size",
+    type=int,
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Weights that share a scale: a power of 2 from 16 on (weight-only).",
+)
+@click.option(
+    "--algorithm",
+    type=click.Choice(["rtn", "hqq", "gptq"]),
+    default="rtn",
+    show_default=True,
+    help="How weights are rounded; gptq needs --data (weight-only).",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["matmul-nbits", "dequantize"]),
+    default="matmul-nbits",
+    show_default=True,
+    help="The runtime's own operator, or standard ones (weight-only).",
+)
+@click.option(
+    "--accuracy-level",
+    type=click.IntRange(0, 4),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="What MatMulNBits may compute in: 4 is int8, 0 is its choice (weight-only).",
+)
+@click.option(
     "--method",
     type=click.Choice(["minmax", "moving-average", "percentile", "entropy", "mse"]),
     default="minmax",
@@ -150,6 +194,11 @@ def command(
     symmetric: bool | None,
     scope: Literal["auto", "all", "products"],
     both_activations: bool,
+    bits: str,
+    block_size: int,
+    algorithm: Algorithm,
+    form: Form,
+    accuracy_level: int,
     method: Method,
     samples: int,
     no_bench: bool,
@@ -159,7 +208,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Quantize IN.onnx to int8 and write OUT.onnx.
+    """Store IN.onnx in fewer bits and write OUT.onnx.
 
     A mode that was asked for is obeyed; how fast it is is printed.
     """
@@ -183,6 +232,11 @@ def command(
         symmetric=symmetric,
         scope=scope,
         both_activations=both_activations,
+        bits=int(bits),
+        block_size=block_size,
+        algorithm=algorithm,
+        form=form,
+        accuracy_level=accuracy_level,
         method=method,
         samples=samples,
         target=find_target(target_name),
@@ -199,6 +253,7 @@ def _quantize(
     """Quantize, measure, write and show."""
     from onnxsmith.artifact import Artifact
     from onnxsmith.cli.output import print_json
+    from onnxsmith.errors import SmithError
     from onnxsmith.pipeline.gate import measure_change
     from onnxsmith.pipeline.quantization.run import quantize
     from onnxsmith.storage.atomic import check_writable
@@ -209,7 +264,11 @@ def _quantize(
     change = None
     if bench:
         settings = (request.target, request.threads, request.dims, request.seed)
-        change = measure_change(artifact, result.artifact, *settings)
+        try:
+            change = measure_change(artifact, result.artifact, *settings)
+        except SmithError as error:
+            words = f"speed unmeasured: {error.message}"
+            result = replace(result, warnings=(*result.warnings, words))
     result.artifact.save(output)
     if as_json:
         print_json({**result.to_json(), "speed": change.figures if change else None})
@@ -228,6 +287,7 @@ def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) 
     for warning in result.warnings:
         print_warning(warning)
     _show_left(result)
+    _show_rounding(result)
     before, after = artifact.size_bytes, result.artifact.size_bytes
     print_line(f"weights {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.2f}x)")
     if result.before and result.after:
@@ -236,6 +296,17 @@ def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) 
     if speed:
         print_line(speed)
     print_line(f"wrote {output}")
+
+
+def _show_rounding(result: QuantizeResult) -> None:
+    """Say how far rounded weights are from what they were."""
+    from onnxsmith.cli.output import print_line
+
+    for run in result.pipeline.runs:
+        if run.details.get("weight_error_worst"):
+            mean, most = run.details["weight_error_mean"], run.details["weight_error_max"]
+            worst = run.details["weight_error_worst"]
+            print_line(f"weights are off by {mean:.2%} on average, by {most:.2%} in {worst}")
 
 
 def _show_left(result: QuantizeResult) -> None:

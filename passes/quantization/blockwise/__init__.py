@@ -1,0 +1,1 @@
+"""Weights in few bits, with a scale for each block of them."""

@@ -1,0 +1,112 @@
+"""Modes that store weights, or weights and values, in fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.quantization.modes import MODES
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.pipeline.quantization.run import quantize
+from onnxsmith.target import TARGETS
+
+RNG = np.random.default_rng(2)
+NET = "g (float[N,32] x) => (float[N,8] y) { a = Gemm(x, w, b) r = Relu(a) y = MatMul(r, u) }"
+WEIGHTS = {
+    "w": RNG.standard_normal((32, 64)).astype(np.float32),
+    "b": RNG.standard_normal(64).astype(np.float32),
+    "u": RNG.standard_normal((64, 8)).astype(np.float32),
+}
+CUDA = TARGETS["cuda"]
+
+
+@pytest.fixture
+def model(load_text: Callable[..., Artifact]) -> Artifact:
+    return load_text(NET, WEIGHTS, opset=12)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    np.savez(tmp_path / "data.npz", x=RNG.standard_normal((40, 32)).astype(np.float32))
+    return f"npz:{tmp_path / 'data.npz'}"
+
+
+def test_every_row_is_a_mode() -> None:
+    for name in MODES:
+        assert MODES.find(name)().passes.__doc__
+
+
+@pytest.mark.parametrize(
+    ("options", "snr_db", "smaller"),
+    [
+        ({"mode": "dynamic"}, 30, 3.0),
+        ({"mode": "weight-only"}, 14, 4.5),
+        ({"mode": "weight-only", "bits": 8}, 38, 3.0),
+        ({"mode": "weight-only", "bits": 8, "form": "dequantize"}, 38, 3.0),
+        ({"mode": "weight-only", "algorithm": "hqq", "block_size": 16}, 16, 3.5),
+        ({"mode": "weight-only", "algorithm": "gptq"}, 16, 4.5),
+        ({"mode": "fp16"}, 60, 1.99),
+        ({"mode": "fp8", "target": CUDA}, 20, 3.0),
+    ],
+)
+def test_models_are_near_and_small(
+    options: dict[str, object], snr_db: float, smaller: float, model: Artifact, data: str
+) -> None:
+    result = quantize(model, QuantizeRequest(data=data, **options))  # type: ignore[arg-type]
+    (difference,) = result.pipeline.differences
+    assert difference.snr_db > snr_db
+    assert model.size_bytes / result.artifact.size_bytes > smaller
+    assert result.artifact.spec == model.spec
+
+
+def test_bfloat16_cannot_be_run_here_and_says_so(model: Artifact) -> None:
+    result = quantize(model, QuantizeRequest(mode="bf16", target=CUDA))
+    assert model.size_bytes == 2 * result.artifact.size_bytes
+    (warning,) = result.warnings
+    assert "not run" in warning
+    with pytest.raises(SmithError, match="no kernels for bfloat16 on 'cpu'"):
+        quantize(model, QuantizeRequest(mode="bf16"))
+
+
+def test_float8_is_for_targets_that_have_it(model: Artifact, data: str) -> None:
+    with pytest.raises(SmithError, match="'cpu' has no products") as caught:
+        quantize(model, QuantizeRequest(mode="fp8", data=data))
+    assert "--target cuda" in caught.value.hint
+    with pytest.raises(SmithError, match="needs data"):
+        quantize(model, QuantizeRequest(mode="fp8", target=CUDA))
+
+
+@pytest.mark.parametrize("mode", ["fp16", "weight-only", "dynamic"])
+def test_nodes_are_kept_in_float(mode: str, model: Artifact) -> None:
+    result = quantize(model, QuantizeRequest(mode=mode, exclude=("MatM*",)))
+    assert [e["reason"] for e in result.left_float if e["op"] == "MatMul"] == [
+        "excluded by 'MatM*'"
+    ]
+    result = quantize(model, QuantizeRequest(mode=mode, only=("MatMul",)))
+    assert "Gemm" in {entry["op"] for entry in result.left_float}
+    with pytest.raises(SmithError, match="no node is called like"):
+        quantize(model, QuantizeRequest(mode=mode, exclude=("Nothing",)))
+
+
+def test_what_is_quantized_already_is_refused(model: Artifact) -> None:
+    once = quantize(model, QuantizeRequest()).artifact
+    for mode in ("fp16", "weight-only", "dynamic"):
+        with pytest.raises(SmithError, match="quantized already"):
+            quantize(once, QuantizeRequest(mode=mode))
+
+
+def test_half_precision_that_costs_too_much_is_refused(load_text: Callable[..., Artifact]) -> None:
+    huge = {"w": np.full((4, 4), 1e30, np.float32)}
+    model = load_text("g (float[2,4] x) => (float[2,4] y) { y = MatMul(x, w) }", huge)
+    with pytest.raises(SmithError, match="no node can leave float32"):
+        quantize(model, QuantizeRequest(mode="fp16"))
+
+
+def test_bad_options_are_usage_errors(model: Artifact) -> None:
+    with pytest.raises(UsageError, match="a block cannot be of 20"):
+        quantize(model, QuantizeRequest(mode="weight-only", block_size=20))
