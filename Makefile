@@ -21,7 +21,7 @@ ALL_EXTRAS := sklearn,torch,images,tensorflow,keras,tflite,lightgbm,catboost,hug
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test test-frameworks run-frameworks test-real lint format bench docs dist constraints clean
+.PHONY: help quickstart test test-frameworks run-frameworks test-real test-collections lint format bench docs dist constraints clean
 
 help:
 	@echo "make quickstart   train, check, optimize, quantize and report a model on built-in data"
@@ -30,6 +30,8 @@ help:
 	@echo "                  holds TensorFlow, Keras, JAX, the boosting libraries and transformers;"
 	@echo "                  with MATERIAL=DIR also those on real models"
 	@echo "make test-real    run the tests on real models and data; MATERIAL=DIR says where they are"
+	@echo "make test-collections  optimize every graph of the collections under MATERIAL=DIR, and those of"
+	@echo "                  the onnx package, with every preset, and count what comes out wrong"
 	@echo "make lint         check style and types"
 	@echo "make format       mend the style"
 	@echo "make bench        run the benchmarks that the figures in README.md come from"
@@ -50,6 +52,9 @@ test: $(VENV)/.installed-dev
 
 test-real: $(VENV)/.installed-dev
 	$(if $(MATERIAL),ONNXSMITH_MATERIAL="$(MATERIAL)" )$(BIN)/pytest tests/real -m "not gpu" --durations=15
+
+test-collections: $(VENV)/.installed-dev
+	$(BIN)/python -P tests/real/judging.py -v $(MATERIAL)/real/graphs/*.tar.gz onnx
 
 test-frameworks:
 	@$(MAKE) --no-print-directory VENV="$(VENV)-frameworks" run-frameworks

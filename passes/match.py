@@ -35,14 +35,6 @@ def all_nodes(model: ir.Model, *, functions: bool = False) -> Iterator[ir.Node]:
         yield from list(ir.traversal.RecursiveGraphIterator(function))
 
 
-def may_vary(model: ir.Model) -> bool:
-    """Tell whether two runs on equal inputs may differ: by random or by unknown operators."""
-    return any(
-        node.op_type in RANDOM or node.domain not in KNOWN_DOMAINS
-        for node in all_nodes(model, functions=True)
-    )
-
-
 def is_op(node: ir.Node | None, *kinds: str) -> bool:
     """Tell whether a node is one of these standard operators, and still in a graph."""
     return (
@@ -97,17 +89,19 @@ def ints_of(value: ir.Value | None) -> list[int] | None:
 
 
 def int_attribute(node: ir.Node, name: str, default: int | None = None) -> int | None:
-    """Return an integer attribute; None where it is a function's parameter."""
+    """Return an integer attribute; None where it is a function's parameter or of another kind."""
     found = node.attributes.get(name)
     if found is None:
         return default
-    return None if found.is_ref() else found.as_int()
+    return None if found.is_ref() or found.type != ir.AttributeType.INT else found.as_int()
 
 
 def ints_attribute(node: ir.Node, name: str) -> list[int] | None:
-    """Return an attribute of integers; None where it is absent or a function's parameter."""
+    """Return an attribute of integers; None where it is absent, or not known to be some."""
     found = node.attributes.get(name)
-    return None if found is None or found.is_ref() else list(found.as_ints())
+    if found is None or found.is_ref() or found.type != ir.AttributeType.INTS:
+        return None
+    return list(found.as_ints())
 
 
 def input_of(node: ir.Node, index: int) -> ir.Value | None:

@@ -86,7 +86,7 @@ _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
     "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-identities,"
     "infer-shapes,fold-shapes,"
-    "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states"
+    "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states,merge-common-subexpressions"
 )
 _FINISH = (
     "sink-shapes,remove-identities,lift-constants,fold-constants,lift-subgraph-initializers,merge-initializers,"
@@ -99,7 +99,7 @@ _FUSION = (
 )
 # Standard operators that the runtime's kernels make faster: benchmarks/fusions.py.
 _STANDARD = "fuse-rms-norm:standard=true,fuse-rotary-embedding:standard=true,fuse-standard-attention,merge-views"
-_CONTRIB = "fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
+_CONTRIB = "infer-shapes,fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",

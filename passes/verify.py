@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
-from onnxsmith.numerics import Difference, Tolerance, compare, compare_value
+from onnxsmith.numerics import (
+    Difference,
+    Tolerance,
+    compare,
+    compare_value,
+    numpy_dtype,
+    tolerance_for,
+)
 from onnxsmith.passes.base import Conversion, Pass, Samples, Values
-from onnxsmith.passes.match import may_vary
+from onnxsmith.passes.computing import computes_in
+from onnxsmith.passes.randomness import may_vary, random_outputs
 from onnxsmith.runtime.probe import probe_inputs
 from onnxsmith.runtime.session import Session
 from onnxsmith.spec import Dim, ModelSpec
@@ -93,6 +103,7 @@ class Verifier:
         self.unverified: frozenset[str] = frozenset()
         self._spec: ModelSpec | None = None
         self._outputs: list[Values] = []
+        self._reference: Artifact | None = None
         self._round_probes()
 
     def _round_probes(self) -> None:
@@ -123,7 +134,9 @@ class Verifier:
             for difference in compare(first, second, Tolerance(0.0, 0.0))
             if not difference.ok
         )
-        self._spec = artifact.spec
+        self.unverified |= random_outputs(artifact.model)
+        self._spec = _observed(artifact.spec, self._outputs)
+        self._reference = artifact
 
     def _move_on(self, artifact: Artifact) -> None:
         """Turn the probes into those of a later stage, if the artifact has its signature."""
@@ -170,6 +183,22 @@ class Verifier:
         reason = f"output {bad[0].output!r}: {bad[0].reason}" if bad else ""
         return Check(not bad, differences, reason)
 
+    @cached_property
+    def _coarse(self) -> Tolerance | None:
+        """The tolerance of the narrowest type that the reference computes in, if below float32.
+
+        A float32 output that is computed in float16 is no more exact than that.
+        """
+        assert self._reference is not None  # take_reference() comes first
+        return next(
+            (
+                tolerance_for(numpy_dtype(name))
+                for name in ("bfloat16", "float16")
+                if computes_in(self._reference.model, ir.DataType[name.upper()])
+            ),
+            None,
+        )
+
     def _worst(
         self, references: Sequence[Values], outputs: Sequence[Values]
     ) -> tuple[Difference, ...]:
@@ -180,10 +209,34 @@ class Verifier:
                     continue
                 tolerance = self.per_output.get(name, self.tolerance)
                 found = compare_value(name, expected, candidate[name], tolerance)
+                if not found.ok and tolerance is None and self._coarse is not None:
+                    found = compare_value(name, expected, candidate[name], self._coarse)
                 known = worst.get(name)
                 if known is None or (not found.ok, found.max_rel) > (not known.ok, known.max_rel):
                     worst[name] = found
         return tuple(worst.values())
+
+
+def _observed(spec: ModelSpec, runs: Sequence[Values]) -> ModelSpec:
+    """Return the signature without the shapes of outputs that the reference contradicts."""
+    return ModelSpec(
+        spec.inputs,
+        tuple(
+            replace(value, shape=None)
+            if any(not _has_shape(values[value.name], value.shape) for values in runs)
+            else value
+            for value in spec.outputs
+        ),
+    )
+
+
+def _has_shape(value: Any, declared: tuple[Dim, ...] | None) -> bool:
+    if declared is None or not isinstance(value, np.ndarray):
+        return True
+    return len(declared) == value.ndim and all(
+        not isinstance(dim, int) or dim == size
+        for dim, size in zip(declared, value.shape, strict=True)
+    )
 
 
 def _known(feeds: Feeds, spec: ModelSpec) -> Feeds:

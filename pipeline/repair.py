@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.pipeline.frontends.repair import repair_graph
+from onnxsmith.pipeline.validity import check_operators
 
 
 def load_artifact(path: Path, *, repair: bool = False) -> tuple[Artifact, tuple[str, ...]]:
@@ -15,7 +16,9 @@ def load_artifact(path: Path, *, repair: bool = False) -> tuple[Artifact, tuple[
         SmithError: The file holds no valid model, also after the repairs.
     """
     if not repair:
-        return Artifact.load(path), ()
+        artifact = Artifact.load(path)
+        check_operators(artifact)
+        return artifact, ()
     done: list[str] = []
     artifact = Artifact.load(path, done)
     before = _nodes_and_names(artifact)
@@ -26,6 +29,7 @@ def load_artifact(path: Path, *, repair: bool = False) -> tuple[Artifact, tuple[
     if before[1] != after[1]:
         done.append("gave unique names to nodes and values, and sorted the nodes")
     done.append("inferred the shapes of all values anew")
+    check_operators(artifact)
     return artifact, tuple(done)
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.match import bypass
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,7 @@ class RemoveIdentities(Pass):
 def _remove(node: ir.Node) -> bool:
     if node.op_type != "Identity" or node.domain not in ("", "ai.onnx"):
         return False
-    source, output = node.inputs[0], node.outputs[0]
-    graph = node.graph
-    if source is None or graph is None:
+    source = node.inputs[0]
+    if source is None:
         return False
-    if output.is_graph_output():
-        producer = source.producer()
-        if producer is None or producer.graph is not graph or source.is_graph_output():
-            return False
-        source.name, output.name = output.name, None
-    if source.shape is None:
-        source.shape = output.shape
-    if source.type is None:
-        source.type = output.type
-    output.replace_all_uses_with(source, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    return True
+    return bypass(node, source)

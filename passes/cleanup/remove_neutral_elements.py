@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.match import bypass
 
 # Operator to the element that changes nothing, and the inputs where it may stand.
 _NEUTRAL: dict[str, tuple[float, tuple[int, ...]]] = {
@@ -42,10 +43,10 @@ class RemoveNeutralElements(Pass):
         count = 0
         for graph in model.graphs():
             for node in list(graph):
-                count += self._remove(graph, node)
+                count += self._remove(node)
         return PassResult(model, bool(count), {"removed": count})
 
-    def _remove(self, graph: ir.Graph, node: ir.Node) -> bool:
+    def _remove(self, node: ir.Node) -> bool:
         if node.domain not in ("", "ai.onnx") or node.op_type not in _NEUTRAL:
             return False
         neutral, places = _NEUTRAL[node.op_type]
@@ -57,7 +58,7 @@ class RemoveNeutralElements(Pass):
             if tensor is None or tensor.size > self.limit or not tensor.size:
                 continue
             if np.all(tensor.numpy() == neutral):
-                return _bypass(graph, node, value)
+                return bypass(node, value)
         return False
 
 
@@ -72,17 +73,3 @@ def _keeps_shape(constant: ir.Value, value: ir.Value) -> bool:
         return False
     tail = wanted[len(wanted) - len(given) :]
     return all(a in (1, b) for a, b in zip(given, tail, strict=True))
-
-
-def _bypass(graph: ir.Graph, node: ir.Node, value: ir.Value) -> bool:
-    result = node.outputs[0]
-    if result.is_graph_output():
-        producer = value.producer()
-        if producer is None or producer.graph is not graph or value.is_graph_output():
-            return False  # an output needs a producer and its own name
-        value.name, result.name = result.name, None
-    if value.type is None:
-        value.type = result.type
-    result.replace_all_uses_with(value, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    return True

@@ -55,7 +55,7 @@ def _cast(node: ir.Node, inputs: _Inputs) -> Elements:
 
 
 def _reshape(node: ir.Node, inputs: _Inputs) -> Elements:
-    target = inputs[1]
+    target = inputs[1] if len(inputs) == 2 else None  # before opset 5 it is an attribute
     return inputs[0] if target is not None and len(target) <= 1 else None
 
 

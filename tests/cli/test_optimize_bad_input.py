@@ -34,6 +34,18 @@ TWICE = graph(
     node("Relu", ["a"], "y", "last"),
 )
 OWN = graph(node("F", ["x"], "y", "strange", "own"))
+NAMESAKES = graph(node("Exp", ["x"], "a", "same"), node("Neg", ["a"], "y", "same"))
+HEADER = '<ir_version: 10, opset_import: ["": 18, "own": 1]>'
+
+
+def text(body: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f"{HEADER} g (float[2] x) => (float[2] y) {body}")
+
+
+def with_attribute(kind: str, **attributes: Any) -> onnx.ModelProto:
+    return graph(helper.make_node(kind, ["x"], ["y"], name="odd", **attributes))
+
+
 BAD = {
     "cycle": (graph(node("Add", ["x", "b"], "y", "one"), node("Neg", ["y"], "b", "two")), "one"),
     "dangling": (graph(node("Add", ["x", "nowhere"], "y", "lost")), "lost"),
@@ -49,6 +61,43 @@ BAD = {
             node("Add", ["x", "i"], "y", "mixed"),
         ),
         "mixed",
+    ),
+    "names of nodes": (NAMESAKES, "Neg node 'same'"),
+    "unknown operator": (graph(node("Exxp", ["x"], "y", "typo")), "'typo' is of no operator"),
+    "later operator": (graph(node("Swish", ["x"], "y", "early")), "'early' is of no operator"),
+    "kind of attribute": (with_attribute("LeakyRelu", alpha=3), "'odd' has an attribute 'alpha'"),
+    "unknown attribute": (with_attribute("LeakyRelu", alfa=0.1), "'odd' has an attribute 'alfa'"),
+    "missing attribute": (with_attribute("Concat"), "'odd' lacks the attribute 'axis'"),
+    "number of inputs": (
+        graph(node("Add", ["x"], "y", "half")),
+        "'half' has 1 inputs, and needs 2",
+    ),
+    "number of outputs": (
+        graph(helper.make_node("Exp", ["x"], ["y", "z"], name="two")),
+        "'two' has 2 outputs, and may have 1",
+    ),
+    "recursion": (
+        text("""{ y = own.F(x) } <domain: "own", opset_import: ["own": 1]> F (a) => (b)
+            { b = own.G(a) } <domain: "own", opset_import: ["own": 1]> G (a) => (b) { b = own.F(a) }
+            """),
+        "functions call themselves: own.F -> own.G -> own.F",
+    ),
+    "a call": (
+        text("""{ y = own.F(x, x) }
+            <domain: "own", opset_import: ["": 18]> F (a) => (b) { b = Exp(a) }"""),
+        "more inputs or outputs than its function",
+    ),
+    "body": (
+        text("""{ c = Constant<value = bool {1}>() y = If(c) <
+            then_branch = a () => (float[2] p) { p = Neg(nowhere) },
+            else_branch = b () => (float[2] q) { q = Exp(x) }> }"""),
+        "the input 'nowhere' of the Neg node that makes 'p'",
+    ),
+    "operator in a body": (
+        text("""{ c = Constant<value = bool {1}>() y = If(c) <
+            then_branch = a () => (float[2] p) { p = Nope(x) },
+            else_branch = b () => (float[2] q) { q = Exp(x) }> }"""),
+        "the Nope node that makes 'p' is of no operator",
     ),
 }
 
@@ -70,6 +119,10 @@ def test_the_error_names_the_node(
     ended = optimize(model)
     assert ended.code == 1, ended.err
     assert name in ended.err
+    assert ended.err.count("\n") == 2, ended.err  # what, and how to mend it
+    assert optimize(model, "--verify", "off").code == (0 if name == "mixed" else 1)
+    (tmp_path / "out.onnx").unlink(missing_ok=True)
+    assert optimize(model).code == 1
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -80,6 +133,47 @@ def test_a_name_given_twice_is_repaired(optimize: Callable[..., Any], tmp_path: 
     feeds = {"x": np.array([-1, 2], np.float32)}
     with Session(Artifact.load(tmp_path / "out.onnx")) as session:
         np.testing.assert_allclose(session.run(feeds)["y"], np.exp(feeds["x"]), rtol=1e-5)
+
+
+def test_names_of_nodes_are_repaired(optimize: Callable[..., Any], tmp_path: Path) -> None:
+    ended = optimize(NAMESAKES, "--repair")
+    assert ended.code == 0, ended.err
+    assert "renamed the Neg node 'same' to 'same_1'" in ended.out
+    names = [n.name for n in onnx.load(tmp_path / "out.onnx").graph.node]
+    assert names == ["same", "same_1"]
+
+
+def test_training_information_is_removed_where_that_is_asked_for(
+    optimize: Callable[..., Any],
+) -> None:
+    model = graph(node("Exp", ["x"], "y", "n"))
+    model.training_info.add().algorithm.name = "sgd"
+    assert optimize(model).code == 1
+    ended = optimize(model, "--repair")
+    assert ended.code == 0, ended.err
+    assert "removed the training information" in ended.out
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 64, b"\xff" * 4096, b"PK\x03\x04", b"\x08\x0a" * 9])
+def test_what_is_no_model(data: bytes, run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    source = tmp_path / "in.onnx"
+    source.write_bytes(data)
+    ended = run_cli("optimize", source, "-o", tmp_path / "out.onnx")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 2, ended.err
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_file_cut_anywhere_is_an_error_or_a_smaller_model(
+    run_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    source, data = tmp_path / "in.onnx", TWICE.SerializeToString()
+    for size in range(0, len(data), 7):
+        source.write_bytes(data[:size])
+        ended = run_cli("optimize", source, "-o", tmp_path / "out.onnx", "--verify", "off")
+        assert ended.code == 1, size
+        assert "Traceback" not in ended.err
 
 
 def test_an_import_is_repaired(optimize: Callable[..., Any], tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_lying_sparse_initializers_are_refused(
     sparse = model.graph.sparse_initializer.add(dims=dims)
     sparse.values.CopyFrom(numpy_helper.from_array(np.array([7], np.float32), "w"))
     sparse.indices.CopyFrom(numpy_helper.from_array(np.array(indices), "w_indices"))
-    refuse(model, tmp_path, "sparse initializer 'w' is not valid")
+    refuse(model, tmp_path, "sparse tensor 'w' is not valid")
 
 
 def test_descriptions_and_annotations_are_kept(tmp_path: Path, parse_model: Parse) -> None:

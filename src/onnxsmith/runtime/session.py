@@ -27,7 +27,7 @@ from onnxsmith.runtime.settings import (
     provider_options,
     travelling_settings,
 )
-from onnxsmith.runtime.values import needs_raw, run_raw
+from onnxsmith.runtime.values import dense, needs_raw, run_raw
 from onnxsmith.runtime.weights import serialize
 from onnxsmith.spec import ValueSpec
 from onnxsmith.target import TARGETS, Target
@@ -174,7 +174,7 @@ class Session:
                 f"running the model failed: {runtime_message(error)}",
                 "check the inputs' shapes and values",
             ) from error
-        return dict(zip(names, results, strict=True))
+        return dict(zip(names, map(dense, results), strict=True))
 
     def bind(self) -> Binding:
         """Return an IO binding: inputs and outputs stay on the session's device."""

@@ -1,6 +1,6 @@
-"""Arrays of element types that the runtime's Python side cannot convert: bfloat16 and float8.
+"""Arrays that the runtime's Python side cannot convert: bfloat16 and float8, and sparse tensors.
 
-They pass as raw bytes with the ONNX element type beside them.
+The former pass as raw bytes with the ONNX element type beside them; the latter come out dense.
 """
 
 from __future__ import annotations
@@ -69,4 +69,16 @@ def _to_array(value: ort.OrtValue) -> Array:
     raw = ctypes.string_at(value.data_ptr(), count * unsigned().itemsize) if count else b""
     dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
     array: Array = np.frombuffer(raw, unsigned).view(dtype).reshape(shape)
+    return array
+
+
+def dense(value: Any) -> Any:
+    """Return a sparse tensor in its dense form; anything else as it is."""
+    if not isinstance(value, ort.capi.onnxruntime_pybind11_state.SparseTensor):
+        return value
+    array = np.zeros(value.dense_shape(), value.values().dtype)
+    indices = value.get_coo_data().indices()
+    if indices.ndim == 2:  # one row for each value, instead of places in the flat tensor
+        indices = np.ravel_multi_index(tuple(indices.T), array.shape)
+    array.reshape(-1)[indices] = value.values()
     return array

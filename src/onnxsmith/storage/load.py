@@ -26,7 +26,7 @@ from onnxsmith.storage.repeats import (
     node_in_cycle,
     repair_names,
 )
-from onnxsmith.storage.sparse import densify
+from onnxsmith.storage.sparse import densify, has_sparse, remember_sparse
 from onnxsmith.storage.structure import check_structure
 from onnxsmith.storage.tensors import EmbeddedTensor, FileTensor, file_identity, tensor_bytes
 from onnxsmith.storage.wire import VARINT, Field, WireError, fields, length_prefix, read_varint
@@ -78,7 +78,6 @@ def load_model(path: Path, repairs: list[str] | None = None) -> ir.Model:
         **weights,
         **place_external_data(proto, path.parent, _INDEX_THRESHOLD),
     }
-    densify(proto)
     model = _build(proto, str(path))
     for name, tensor in placed.items():
         model.graph.initializers[name].const_value = tensor
@@ -97,16 +96,16 @@ def wrap_model(proto: onnx.ModelProto) -> ir.Model:
             "the model's weights lie in files that it only names", "load it from its own file"
         )
     values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
-    if proto.graph.sparse_initializer or any(holds_map(value.type) for value in values):
+    if has_sparse(proto) or any(holds_map(value.type) for value in values):
         copy = onnx.ModelProto()
         copy.CopyFrom(proto)
-        densify(copy)
         proto = copy
     return _build(proto, "the model")
 
 
 def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
     maps = take_map_types(proto)
+    sparse = densify(proto)
     try:
         model = ir.from_proto(proto)
         # The runtime also takes nodes in another order; what follows here (clones first) does not.
@@ -122,6 +121,8 @@ def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
             f"{name} holds an invalid graph: {reason}", "export the model again"
         ) from error
     keep_map_types(model, maps)
+    if sparse:
+        remember_sparse(model)
     _forget_numbers(model)
     return model
 

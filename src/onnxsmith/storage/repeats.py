@@ -36,7 +36,8 @@ def repair_names(proto: onnx.ModelProto, unread: Collection[str]) -> tuple[str, 
 
     Of equal initializers the first is kept. Where several nodes give out one name, a reader means
     the nearest definition before it, and all but the last are renamed. A domain without an import
-    gets version 1; the version of the standard operators cannot be guessed.
+    gets version 1; the version of the standard operators cannot be guessed. Nodes whose names
+    repeat get a number. Training information goes: it names values that passes replace.
 
     Args:
         proto: The model.
@@ -48,11 +49,29 @@ def repair_names(proto: onnx.ModelProto, unread: Collection[str]) -> tuple[str, 
     for domain in sorted(used - imported):
         proto.opset_import.add(domain=domain, version=1)
         done.append(f"imported version 1 of the operators of {domain!r}")
+    done += _rename_nodes(proto.graph)
+    if proto.training_info:
+        proto.ClearField("training_info")
+        done.append("removed the training information, which no inference reads")
     return tuple(done)
 
 
-def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph and of the graphs inside it."""
+def _rename_nodes(graph: onnx.GraphProto) -> Iterator[str]:
+    taken = {node.name for node in nodes_of(graph)}
+    seen: set[str] = set()
+    for node in graph.node:
+        if node.name and node.name in seen:
+            words = describe(node)
+            node.name = _fresh(node.name, taken)
+            yield f"renamed {words} to {node.name!r}: another node has this name"
+        seen.add(node.name)
+        for attribute in node.attribute:
+            for inner in _graphs(attribute):
+                yield from _rename_nodes(inner)
+
+
+def nodes_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph or function and of the graphs inside it."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from onnxsmith.errors import SmithError
 from onnxsmith.storage.atomic import replacing
 from onnxsmith.storage.maps import map_types, restore_map_types
+from onnxsmith.storage.sparse import restore_sparse
 from onnxsmith.storage.tensors import EmbeddedTensor
 from onnxsmith.storage.wire import length_prefix
 
@@ -95,6 +96,7 @@ def skeleton(model: ir.Model, placed: dict[str, ir.ExternalTensor]) -> onnx.Mode
                 "export the model again",
             ) from error
     restore_map_types(proto, map_types(model))
+    restore_sparse(proto, model)
     _drop_initializer_infos(proto.graph)
     return proto
 

@@ -1,36 +1,124 @@
-"""Sparse initializers, which onnx_ir would drop, become dense ones.
+"""Sparse tensors, which onnx_ir does not hold.
 
-Source: ONNX IR specification, SparseTensorProto; the runtime makes them dense as well.
+Sparse initializers and the sparse values of Constants become dense ones: the runtime makes them
+dense as well. A Constant whose result is declared sparse stays as it is, out of sight of onnx_ir.
+
+Source: ONNX IR specification, SparseTensorProto; Constant's attribute ``sparse_value``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper
 
 from onnxsmith.errors import SmithError
 
 # A sparse tensor of a few bytes may claim any shape.
 _MAX_BYTES = 1 << 30
+_KEY = _DOMAIN = "onnxsmith.sparse"
+_STANDARD = ("", "ai.onnx")
 
 
-def densify(proto: onnx.ModelProto) -> None:
-    """Replace the main graph's sparse initializers by dense ones.
+def densify(proto: onnx.ModelProto) -> bool:
+    """Replace sparse initializers and Constants by dense ones, in place.
+
+    Returns:
+        Whether a Constant stays sparse; it is hidden from onnx_ir until :func:`restore_sparse`.
 
     Raises:
-        SmithError: Indices and shape contradict each other, the dense form is larger than 1 GiB,
-            or a subgraph has sparse initializers.
+        SmithError: Indices and shape contradict each other, or the dense form is larger than 1 GiB.
     """
-    for sparse in proto.graph.sparse_initializer:
-        proto.graph.initializer.append(_dense(sparse))
-    proto.graph.ClearField("sparse_initializer")
+    hidden = _densify_graph(proto.graph)
+    for function in proto.functions:
+        hidden |= _densify_nodes(function.node, frozenset())
+    return hidden
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
-    name = sparse.values.name
+def has_sparse(proto: onnx.ModelProto) -> bool:
+    """Tell whether :func:`densify` would change the model."""
+    return bool(proto.graph.sparse_initializer) or any(
+        _is_sparse(node) or any(graph.sparse_initializer for graph in _graphs(node))
+        for node in _all_nodes(proto)
+    )
+
+
+def remember_sparse(model: ir.Model) -> None:
+    """Note in the graph that it has hidden Constants; clones remember it, too."""
+    model.graph.meta[_KEY] = True
+
+
+def restore_sparse(proto: onnx.ModelProto, model: ir.Model) -> None:
+    """Turn the hidden Constants of ``model`` back, in its serialized form."""
+    if not model.graph.meta.get(_KEY):
+        return
+    for node in _all_nodes(proto):
+        if node.domain == _DOMAIN:
+            data = numpy_helper.to_array(node.attribute[0].t).tobytes()
+            node.domain = ""
+            node.attribute[0].ParseFromString(data)
+
+
+def _densify_graph(graph: onnx.GraphProto) -> bool:
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(_dense(sparse, sparse.values.name))
+    graph.ClearField("sparse_initializer")
+    declared = {
+        info.name
+        for info in (*graph.output, *graph.value_info)
+        if info.type.HasField("sparse_tensor_type")
+    }
+    return _densify_nodes(graph.node, frozenset(declared))
+
+
+def _densify_nodes(nodes: Iterable[onnx.NodeProto], declared: frozenset[str]) -> bool:
+    hidden = False
+    for node in nodes:
+        for graph in _graphs(node):
+            hidden |= _densify_graph(graph)
+        if not _is_sparse(node):
+            continue
+        (attribute,) = node.attribute
+        if node.output[0] in declared:
+            data = np.frombuffer(attribute.SerializeToString(deterministic=True), np.uint8)
+            dense = numpy_helper.from_array(data)
+            node.domain = _DOMAIN
+            hidden = True
+        else:
+            dense = _dense(attribute.sparse_tensor, node.output[0])
+        attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
+    return hidden
+
+
+def _is_sparse(node: onnx.NodeProto) -> bool:
+    return (
+        node.op_type == "Constant"
+        and node.domain in _STANDARD
+        and len(node.attribute) == 1
+        and node.attribute[0].type == onnx.AttributeProto.SPARSE_TENSOR
+    )
+
+
+def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    pending = [*proto.graph.node, *(n for f in proto.functions for n in f.node)]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending += (inner for graph in _graphs(node) for inner in graph.node)
+
+
+def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
     shape = tuple(sparse.dims)
     try:
         values = numpy_helper.to_array(sparse.values)
@@ -54,4 +142,4 @@ def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
 
 
 def _wrong(name: str, reason: str) -> SmithError:
-    return SmithError(f"the sparse initializer {name!r} is not valid: {reason}", "export it dense")
+    return SmithError(f"the sparse tensor {name!r} is not valid: {reason}", "export it dense")

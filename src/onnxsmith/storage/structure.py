@@ -6,6 +6,7 @@ its file says must not get that far.
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Iterable, Iterator
 
 import onnx
@@ -15,8 +16,8 @@ from onnxsmith.errors import SmithError
 from onnxsmith.storage.maps import holds_map
 from onnxsmith.storage.repeats import describe, nodes_of
 
-# com.microsoft, com.microsoft.nchwc, com.ms.internal.nhwc ...
-_RUNTIME_DOMAINS = ("com.microsoft", "com.ms.")
+# com.microsoft, com.microsoft.nchwc, com.ms.internal.nhwc ... and one that it imports by itself.
+_RUNTIME_DOMAINS = ("com.microsoft", "com.ms.", "ai.onnx.ml")
 
 _Scopes = tuple[frozenset[str], ...]
 
@@ -31,10 +32,11 @@ def check_structure(proto: onnx.ModelProto) -> None:
     if proto.training_info:
         raise SmithError(
             "the model carries training information (training_info), which would be lost",
-            "remove it first: model.ClearField('training_info') on the onnx.ModelProto",
+            "let 'onnxsmith optimize --repair' remove it, or clear the model's field training_info",
         )
     _check_imports(proto)
     _check_graph(proto.graph, ())
+    _refuse_recursion(proto.functions)
     for function in proto.functions:
         scope = frozenset(function.input) | _outputs(function.node)
         _check_nodes(function.node, (scope,))
@@ -71,6 +73,20 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], scopes: _Scopes) -> None:
         for attribute in node.attribute:
             for graph in _subgraphs(attribute):
                 _check_graph(graph, scopes)
+
+
+def _refuse_recursion(functions: Iterable[onnx.FunctionProto]) -> None:
+    """Refuse functions that call themselves, by way of others or not."""
+    known = {(f.domain, f.name, f.overload): f for f in functions}
+    calls = {
+        key: {(n.domain, n.op_type, n.overload) for n in nodes_of(f)} & known.keys()
+        for key, f in known.items()
+    }
+    try:
+        graphlib.TopologicalSorter(calls).prepare()
+    except graphlib.CycleError as error:
+        names = " -> ".join(f"{domain}.{name}" for domain, name, _ in error.args[1])
+        raise _invalid(f"its functions call themselves: {names}") from error
 
 
 def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
