@@ -9,8 +9,9 @@ import onnx_ir as ir
 from onnxsmith.passes.match import STANDARD, input_of, int_attribute, ints_attribute
 
 _DOMAIN = "com.microsoft"
-# Standard operators that onnx does not infer either; the runtime has the second among them.
-_ORPHANS = frozenset({"GroupNormalization", "SimplifiedLayerNormalization"})
+# Standard operators that onnx does not infer either; the runtime has the others among them, and
+# LayerNormalization long before onnx had it.
+_ORPHANS = frozenset({"GroupNormalization", "LayerNormalization", "SimplifiedLayerNormalization"})
 _Dims = list[int | ir.SymbolicDim]
 
 
@@ -129,6 +130,7 @@ _RULES: dict[str, Callable[[ir.Node], _Dims | None]] = {
     "Gelu": _same,
     "GroupNormalization": _same,
     "GroupQueryAttention": _group_query_attention,
+    "LayerNormalization": _same,
     "MultiHeadAttention": _multi_head_attention,
     "QuickGelu": _same,
     "RotaryEmbedding": _same,

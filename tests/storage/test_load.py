@@ -189,3 +189,13 @@ def test_dimensions_named_by_numbers_are_unknown(parse_model: Parse) -> None:
     spec = Artifact.from_proto(proto).spec
     assert spec.inputs[0].shape == (None, None, 4)
     assert spec.outputs[0].shape == (None, None, 4)
+
+
+def test_the_long_name_of_the_standard_operators_is_the_short_one(parse_model: Parse) -> None:
+    text = """g (float[2] x) => (float[2] y) { a = ai.onnx.Relu(x) y = own.F(a) }
+        <domain: "own", opset_import: ["ai.onnx": 18]> F (a) => (b) { b = Neg(a) }"""
+    header = '<ir_version: 10, opset_import: ["ai.onnx": 18, "own": 1]>'
+    model = Artifact.from_proto(parse_model(text, header=header)).model
+    assert dict(model.opset_imports) == {"": 18, "own": 1}
+    (function,) = model.functions.values()
+    assert dict(function.opset_imports) == {"": 18}

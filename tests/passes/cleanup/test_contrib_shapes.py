@@ -65,3 +65,10 @@ def test_the_shape_is_the_runtimes(text: str, load_text: Callable[..., Artifact]
     for value in model.graph.outputs:
         assert value.shape == ir.Shape(outputs[value.name or ""].shape)
         assert value.dtype == ir.DataType.FLOAT
+
+
+def test_a_layer_normalization_of_before_onnx_had_it(load_text: Callable[..., Artifact]) -> None:
+    text = "g (float[B,4] x) => (float[B,4] y) { n = LayerNormalization(x, w) y = Neg(n) }"
+    artifact = load_text(text, {"w": np.ones(4, np.float32)}, opset=12)
+    InferShapes().apply(artifact.model, PassContext())
+    assert str(artifact.model.graph[0].outputs[0].shape) == "[B,4]"
