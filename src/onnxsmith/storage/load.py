@@ -124,7 +124,8 @@ def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
     if sparse:
         remember_sparse(model)
     _forget_numbers(model)
-    for scope in (model.graph, *model.functions.values()):
+    scopes: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for scope in scopes:
         version = scope.opset_imports.pop("ai.onnx", None)
         if version is not None:  # another name of "", the one that everything here asks for
             scope.opset_imports.setdefault("", version)
