@@ -44,6 +44,7 @@ PASSES = Table(
         "lift-constants": "onnxsmith.passes.cleanup.lift_constants:LiftConstants",
         "keep-sums": "onnxsmith.passes.fusion.keep_sums:KeepSums",
         "lift-subgraph-initializers": "onnxsmith.passes.cleanup.lift_subgraph_initializers:LiftSubgraphInitializers",
+        "merge-adapter": "onnxsmith.passes.lora.merge_adapter:MergeAdapter",
         "merge-common-subexpressions": "onnxsmith.passes.cleanup.merge_common_subexpressions:MergeCommonSubexpressions",
         "merge-scales": "onnxsmith.passes.fusion.merge_scales:MergeScales",
         "merge-views": "onnxsmith.passes.cleanup.merge_views:MergeViews",

@@ -64,6 +64,7 @@ class TrainRecipe(_Part):
     freeze: tuple[str, ...] = Field((), description="Patterns of parameters that stay.")
     only: tuple[str, ...] = Field((), description="Patterns of the only parameters to train.")
     no_decay: tuple[str, ...] = Field((), description="Patterns that weight decay leaves alone.")
+    lora: str | None = Field(None, description="Train adapters: rank=8:alpha=16:target=*attn*.")
     keep_zeros: bool = Field(False, description="Parameters that are zero stay zero.")
     batch_norm: Literal["train", "frozen"] = "train"
     mixup: float | None = Field(None, gt=0, description="Blend samples.")

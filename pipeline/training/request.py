@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onnxsmith.artifact import Artifact
+from onnxsmith.passes.lora.adapter import Adapter
 from onnxsmith.target import TARGETS, Target
 
 
@@ -27,6 +28,7 @@ class TrainRequest:
         accumulate: Batches whose gradients make one update.
         clip: The greatest length of the gradient.
         average: Export a moving average of the parameters: how much of it stays in each update.
+        lora: Train adapters in the place of weights; ``rank=8:alpha=16:target=*attn*``.
         keep_zeros: Parameters that are zero at first stay zero.
         freeze: Patterns of parameters that stay as they are (``conv*``).
         only: Patterns of the parameters that are trained; all where empty.
@@ -56,6 +58,7 @@ class TrainRequest:
     accumulate: int = 1
     clip: float | None = None
     average: float | None = None
+    lora: str | None = None
     keep_zeros: bool = False
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -104,12 +107,14 @@ class TrainResult:
         epochs: One row an epoch.
         parameters: How many numbers were trained.
         samples: How many samples an epoch has.
+        adapter: The adapter that was trained and merged, None where there is none.
     """
 
     artifact: Artifact
     epochs: tuple[Epoch, ...]
     parameters: int
     samples: int
+    adapter: Adapter | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""

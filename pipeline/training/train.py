@@ -25,7 +25,13 @@ from onnxsmith.pipeline.training.augment import mixup
 from onnxsmith.pipeline.training.batches import Shuffled
 from onnxsmith.pipeline.training.checkpoint import Checkpoint
 from onnxsmith.pipeline.training.faults import first_bad, fit_labels
-from onnxsmith.pipeline.training.forms import class_count, content, training_copy, with_weights
+from onnxsmith.pipeline.training.forms import (
+    LoraForm,
+    class_count,
+    content,
+    make_form,
+    training_copy,
+)
 from onnxsmith.pipeline.training.graphs import GradientGraph, gradient_graph
 from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.graph import GraphLoss
@@ -33,7 +39,7 @@ from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
-from onnxsmith.pipeline.training.selection import check_request, chosen_parameters, matches
+from onnxsmith.pipeline.training.selection import check_request, matches
 from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
@@ -88,10 +94,10 @@ class _Run:
         self.schedule = make_schedule(request.schedule)
         self.rate = self.optimizer.rate if request.rate is None else request.rate
         self.loss = make_loss(request.loss)
-        self.names = chosen_parameters(artifact, request)
-        self.trained = training_copy(artifact, request.batch_size)
+        self.form = make_form(artifact, request)
+        self.trained = training_copy(self.form.artifact, request.batch_size)
         self.graph, self.random, remembered = self._graph()
-        held = artifact.model.graph.initializers
+        held = self.form.artifact.model.graph.initializers
         weights = {name: content(held[name]) for name in self.graph.gradients}
         kept = {name: content(held[name]) for name in remembered}
         options = StepOptions(
@@ -100,7 +106,7 @@ class _Run:
             accumulates=request.accumulate > 1,
             average=request.average,
             keep_zeros=request.keep_zeros,
-            no_decay=frozenset(n for n in weights if matches(n, request.no_decay)),
+            no_decay=self.form.no_decay | {n for n in weights if matches(n, request.no_decay)},
             target=request.target,
             threads=request.threads,
         )
@@ -138,17 +144,20 @@ class _Run:
                 if self.request.patience is not None and self.idle >= self.request.patience:
                     break
             weights = (self.best[1] if self.best is not None else {}) or self._weights()
-        made = with_weights(self.artifact, weights)
+        made = self.form.export(weights)
         count = sum(int(np.prod(shape)) for shape in self.stepper.layout.shapes.values())
         step = Step("train", "train", self._about(), {"epochs": len(self.rows)})
-        return TrainResult(made.with_step(step), tuple(self.rows), count, self.batches.count())
+        adapter = self.form.adapter(weights) if isinstance(self.form, LoraForm) else None
+        return TrainResult(
+            made.with_step(step), tuple(self.rows), count, self.batches.count(), adapter
+        )
 
     def _graph(self) -> tuple[GradientGraph, bool, list[str]]:
         work = self.trained.clone()
         remembered: dict[str, ir.Value] = {}
-        if self.request.batch_norm == "train":
+        if self.request.batch_norm == "train" and not self.form.frozen_statistics:
             remembered = train_batch_norm(work.model)
-        names = [name for name in self.names if name not in remembered]
+        names = [name for name in self.form.names if name not in remembered]
         random = train_dropout(work.model) > 0 or seed_random(work.model, self.request.seed) > 0
         graph = gradient_graph(work, names, self.loss, self.request.output, remembered)
         return graph, random, list(remembered)
@@ -192,7 +201,7 @@ class _Run:
     def _score(self) -> dict[str, float]:
         if self.held_out is None:
             return {}
-        made = with_weights(self.artifact, self._weights())
+        made = self.form.export(self._weights())
         metrics = list(self.request.metrics) or None
         with Session(made, self.request.target, threads=self.request.threads) as session:
             result = evaluate(session, self.held_out, metrics, _SCORING_BATCH)
@@ -240,6 +249,7 @@ class _Run:
             "batch_size": request.batch_size,
             "accumulate": request.accumulate,
             "seed": request.seed,
+            **({"lora": request.lora} if request.lora else {}),
             "trained": sorted(self.stepper.layout.shapes),
         }
 

@@ -77,6 +77,17 @@ if TYPE_CHECKING:
 @click.option("--freeze", multiple=True, metavar="PATTERN", help="Parameters to leave as they are.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="The only parameters to train.")
 @click.option("--no-decay", multiple=True, metavar="PATTERN", help="Parameters that do not decay.")
+@click.option(
+    "--lora",
+    metavar="OPTIONS",
+    help="Train adapters beside weights and merge them: rank=8:alpha=16:target='*attn*'.",
+)
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Write the adapters of --lora here as well.",
+)
 @click.option("--keep-zeros", is_flag=True, help="Parameters that are zero stay zero.")
 @click.option(
     "--batch-norm",
@@ -122,13 +133,17 @@ def command(values: Mapping[str, Any]) -> None:
     Backward pass and optimizer are ordinary ONNX operators: what runs the model trains it.
     """
     from onnxsmith.cli.progress import TrainingBar
+    from onnxsmith.errors import UsageError
     from onnxsmith.pipeline.training.request import TrainRequest
     from onnxsmith.pipeline.training.train import train
     from onnxsmith.storage.atomic import check_writable
     from onnxsmith.target import find_target
 
     target_file, as_json = values["target_file"], values["as_json"]
-    for path in (target_file, values["log"]):
+    adapter = values["adapter"]
+    if adapter is not None and values["lora"] is None:
+        raise UsageError("--adapter needs adapters to write", "give --lora rank=8")
+    for path in (target_file, values["log"], adapter):
         if path is not None:
             check_writable(path)
     artifact = _load(values["source"], values["seed"])
@@ -141,7 +156,7 @@ def command(values: Mapping[str, Any]) -> None:
         epochs = request.epochs
         with TrainingBar(epochs) as bar:
             result = train(artifact, request, lambda row: _show(row, epochs), bar.show)
-    _finish(result, target_file, as_json)
+    _finish(result, target_file, adapter, as_json)
 
 
 def _load(source: Path, seed: int) -> Artifact:
@@ -155,10 +170,12 @@ def _load(source: Path, seed: int) -> Artifact:
     return convert(source, seed=seed).artifact
 
 
-def _finish(result: TrainResult, output: Path, as_json: bool) -> None:
+def _finish(result: TrainResult, output: Path, adapter: Path | None, as_json: bool) -> None:
     from onnxsmith.cli.output import print_json, print_line
 
     result.artifact.save(output)
+    if adapter is not None and result.adapter is not None:
+        result.adapter.save(adapter)
     if as_json:
         print_json(result.to_json())
         return
