@@ -65,6 +65,7 @@ class TrainRecipe(_Part):
     only: tuple[str, ...] = Field((), description="Patterns of the only parameters to train.")
     no_decay: tuple[str, ...] = Field((), description="Patterns that weight decay leaves alone.")
     lora: str | None = Field(None, description="Train adapters: rank=8:alpha=16:target=*attn*.")
+    qat: bool = Field(False, description="Train in int8; the result is quantized.")
     keep_zeros: bool = Field(False, description="Parameters that are zero stay zero.")
     batch_norm: Literal["train", "frozen"] = "train"
     mixup: float | None = Field(None, gt=0, description="Blend samples.")
@@ -142,6 +143,8 @@ class Recipe(_Part):
     def _needs_data(self) -> Recipe:
         if self.train and not self.data:
             raise ValueError("'train' needs 'data' to train on")
+        if self.train and self.train.qat and self.quantize:
+            raise ValueError("'train.qat' quantizes the model: leave 'quantize' out")
         if self.train and self.train.after == "optimize" and not self.optimize:
             raise ValueError("'train' comes after 'optimize', which is left out")
         if self.quantize and self.quantize.mode in NEED_DATA and not self.data:

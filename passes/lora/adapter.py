@@ -99,8 +99,9 @@ def _product(first: Array, second: Array, turned: bool) -> Array:
     first, second = first.astype(np.float64), second.astype(np.float64)
     if first.ndim > 2:
         flat = second.reshape(len(second), -1) @ first.reshape(len(first), -1)
-        return flat.reshape(len(second), *first.shape[1:])
-    return (first @ second).T if turned else first @ second
+        return np.asarray(flat.reshape(len(second), *first.shape[1:]))
+    product: Array = first @ second
+    return product.T if turned else product
 
 
 def _is_turned(weight: ir.Value) -> bool:

@@ -87,9 +87,8 @@ def _weight(node: ir.Node) -> ir.Value | None:
     rank = None if weight.shape is None else len(weight.shape)
     if node.op_type == "Conv":
         return weight if node.attributes.get_int("group", 1) == 1 else None
-    if rank != 2 or node.attributes.get_int("transA", 0):
-        return None
-    return weight
+    transposed = bool(node.attributes.get_int("transA", 0))
+    return None if rank != 2 or transposed else weight
 
 
 def _matches(node: ir.Node, weight: ir.Value, patterns: Sequence[str]) -> bool:

@@ -29,6 +29,7 @@ class TrainRequest:
         clip: The greatest length of the gradient.
         average: Export a moving average of the parameters: how much of it stays in each update.
         lora: Train adapters in the place of weights; ``rank=8:alpha=16:target=*attn*``.
+        qat: Train the model as it computes once it is quantized, and give the quantized one.
         keep_zeros: Parameters that are zero at first stay zero.
         freeze: Patterns of parameters that stay as they are (``conv*``).
         only: Patterns of the parameters that are trained; all where empty.
@@ -59,6 +60,7 @@ class TrainRequest:
     clip: float | None = None
     average: float | None = None
     lora: str | None = None
+    qat: bool = False
     keep_zeros: bool = False
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()

@@ -20,6 +20,8 @@ def check_request(request: TrainRequest) -> None:
     for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
         if getattr(request, name) < least:
             raise UsageError(f"{name} is below {least}", "give a positive number")
+    if request.qat and request.lora:
+        raise UsageError("--qat trains all weights, --lora adapters", "give one of the two")
     if request.resume and request.checkpoint is None:
         raise UsageError("--resume needs a folder to resume from", "give --checkpoint")
 

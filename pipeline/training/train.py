@@ -37,6 +37,7 @@ from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.graph import GraphLoss
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
+from onnxsmith.pipeline.training.qat import QuantizedForm
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
 from onnxsmith.pipeline.training.selection import check_request, matches
@@ -94,7 +95,9 @@ class _Run:
         self.schedule = make_schedule(request.schedule)
         self.rate = self.optimizer.rate if request.rate is None else request.rate
         self.loss = make_loss(request.loss)
-        self.form = make_form(artifact, request)
+        self.form = (
+            QuantizedForm.of(artifact, request) if request.qat else make_form(artifact, request)
+        )
         self.trained = training_copy(self.form.artifact, request.batch_size)
         self.graph, self.random, remembered = self._graph()
         held = self.form.artifact.model.graph.initializers
@@ -250,6 +253,7 @@ class _Run:
             "accumulate": request.accumulate,
             "seed": request.seed,
             **({"lora": request.lora} if request.lora else {}),
+            **({"qat": True} if request.qat else {}),
             "trained": sorted(self.stepper.layout.shapes),
         }
 

@@ -48,6 +48,10 @@ def test_what_was_written_is_read_back() -> None:
         ("name: a\nsource: {path: m}\ntrain: {}", "'train' needs 'data'"),
         ("name: a\nsource: {path: m}\ndata: digits\ntrain: {epochs: 0}", "train.epochs"),
         (
+            "name: a\nsource: {path: m}\ndata: d\ntrain: {qat: true}\nquantize: {}",
+            "leave 'quantize'",
+        ),
+        (
             "name: a\nsource: {path: m}\ndata: digits\noptimize: null\ntrain: {after: optimize}",
             "comes after 'optimize'",
         ),

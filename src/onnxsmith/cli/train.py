@@ -88,6 +88,11 @@ if TYPE_CHECKING:
     metavar="FILE.npz",
     help="Write the adapters of --lora here as well.",
 )
+@click.option(
+    "--qat",
+    is_flag=True,
+    help="Train the model as it computes in int8, its scales as well, and write that one.",
+)
 @click.option("--keep-zeros", is_flag=True, help="Parameters that are zero stay zero.")
 @click.option(
     "--batch-norm",
