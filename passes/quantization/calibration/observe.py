@@ -20,8 +20,8 @@ Array = np.ndarray[Any, Any]
 Reduction = Callable[[ir.Graph, ir.Value], Sequence[ir.Value]]
 """Appends nodes that reduce a value, and returns their results."""
 
-# ReduceMax takes its axes as an input, and ScatterElements adds, from here on.
-_OPSET = 18
+COUNTING_OPSET = 18
+"""ScatterElements adds from here on, in a form that has not changed since."""
 
 
 def observe(
@@ -30,7 +30,7 @@ def observe(
     samples: Samples,
     limit: int,
     *,
-    threads: int | None = None,
+    opset: int = 0,
 ) -> Iterator[tuple[int, dict[str, list[Array]]]]:
     """Yield, for each batch, its number of samples and the reductions of the named values.
 
@@ -41,14 +41,14 @@ def observe(
         reductions: For each value of the main graph what to compute from it.
         samples: Batches of inputs.
         limit: Most batches to read.
-        threads: Threads of the session.
+        opset: The least opset that the reductions need.
 
     Raises:
         SmithError: The data are empty, or hold NaN or infinity.
     """
-    watched = _instrument(model, reductions)
+    watched = _instrument(model, reductions, opset)
     batches = 0
-    with Session(Artifact(watched), threads=threads) as session:
+    with Session(Artifact(watched), lean=True) as session:
         for feeds in islice(samples(), limit):
             _refuse_nonsense(feeds)
             results = session.run(feeds)
@@ -58,10 +58,10 @@ def observe(
         raise SmithError("the calibration data is empty", "give data with at least one sample")
 
 
-def _instrument(model: ir.Model, reductions: Mapping[str, Reduction]) -> ir.Model:
+def _instrument(model: ir.Model, reductions: Mapping[str, Reduction], opset: int) -> ir.Model:
     watched = model.clone()
-    if watched.opset_imports.get("", _OPSET) < _OPSET:
-        watched = ConvertOpset(_OPSET).apply(watched, PassContext()).model
+    if watched.opset_imports.get("", opset) < opset:
+        watched = ConvertOpset(opset).apply(watched, PassContext()).model
     graph = watched.graph
     values = {v.name: v for node in graph for v in node.outputs}
     values |= {v.name: v for v in graph.inputs}

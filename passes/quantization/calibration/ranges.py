@@ -18,7 +18,12 @@ from onnxsmith.passes.quantization.calibration.histogram import (
     least_error,
     percentile,
 )
-from onnxsmith.passes.quantization.calibration.observe import Reduction, append, observe
+from onnxsmith.passes.quantization.calibration.observe import (
+    COUNTING_OPSET,
+    Reduction,
+    append,
+    observe,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -73,7 +78,7 @@ def measure_ranges(
     if not counted:
         return found
     totals = {name: np.zeros(BINS, np.int64) for name in counted}
-    for _, results in observe(model, counted, samples, limit):
+    for _, results in observe(model, counted, samples, limit, opset=COUNTING_OPSET):
         for name, (counts,) in results.items():
             totals[name] += counts
     for name, counts in totals.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -96,6 +97,7 @@ class _Weights:
     def __init__(self, graph: ir.Graph, style: Style) -> None:
         self._graph, self._style = graph, style
         self._stored: dict[_Key, list[ir.Value]] = {}
+        self._readers: Counter[str] = Counter()
 
     def round(self, node: ir.Node, plan: Plan, fitted: Mapping[ir.Value, Affine]) -> None:
         """Round what is constant among a node's inputs."""
@@ -155,6 +157,9 @@ class _Weights:
             parts = [add_tensor(self._graph, stored, f"{name}_quantized")]
             self._stored[key] = parts + _parameters(self._graph, affine, name)
         attributes = {} if affine.axis is None else {"axis": affine.axis}
+        self._readers[name] += 1
+        if self._readers[name] > 1:  # a pair of its own for each reader, as the runtime wants it
+            name = f"{name}_{self._readers[name]}"
         back = ir.node("DequantizeLinear", self._stored[key], attributes, name=f"{name}_dequantize")
         _describe(back.outputs[0], f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
         self._graph.insert_before(node, back)

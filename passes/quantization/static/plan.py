@@ -248,4 +248,6 @@ def _product_reads(plan: Plan, value: ir.Value) -> bool:
 
 def _rounded_anyway(plan: Plan, value: ir.Value) -> bool:
     node = plan.maker(value)
-    return node is not None and plan.makes_integers(node)
+    if node is None or plan.nodes[node].needs_reader:
+        return False
+    return plan.makes_integers(node)

@@ -67,6 +67,9 @@ class Session:
             takes, which is what a check wants.
         spin: Whether idle threads wait busily, as the runtime has them do: quickest for one
             session, a disturbance where several take turns in one process.
+        lean: Free each value as soon as it has been read for the last time, instead of laying
+            them all out in one block beforehand: slower, and half the memory where much is read
+            late.
         save_optimized: Where the runtime writes the graph that it made, weights in a file beside.
 
     Raises:
@@ -83,6 +86,7 @@ class Session:
         require_provider: str | None = None,
         optimize: bool = True,
         spin: bool = True,
+        lean: bool = False,
         save_optimized: Path | None = None,
     ) -> None:
         self.artifact = artifact
@@ -92,6 +96,8 @@ class Session:
         self._lean = not optimize
         names = resolve_providers(target, providers)
         options = session_options(artifact, threads=threads, optimize=optimize, spin=spin)
+        if lean:
+            options.enable_mem_pattern = False
         if save_optimized is not None:
             _save_optimized(options, save_optimized)
         try:
