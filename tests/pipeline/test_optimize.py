@@ -85,7 +85,7 @@ def test_a_model_that_takes_no_single_item_is_measured_on_the_probe(
     calls = measured(monkeypatch, [SmithError("no"), FASTER])
     optimize(artifact, OptimizeRequest(gate=True))
     assert "feeds" not in calls[0]
-    assert calls[1]["feeds"]["x"].shape == (2, 3)
+    assert calls[1]["feeds"]["x"].shape == (3, 3)
 
 
 def test_what_cannot_be_measured_is_kept_and_said(
