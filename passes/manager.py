@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError
+from onnxsmith.garbage import collected_rarely
 from onnxsmith.numerics import Difference
 from onnxsmith.passes.base import Pass, PassContext
 from onnxsmith.passes.observers import InvalidModelError, Observer, census
@@ -127,6 +128,7 @@ class PassManager:
     _dropped: list[Dropped] = field(default_factory=list, init=False)
     _checks: list[Check] = field(default_factory=list, init=False)
 
+    @collected_rarely()
     def run(self, artifact: Artifact) -> PipelineResult:
         """Return what the passes make of ``artifact``.
 

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from onnxsmith.errors import SmithError
+from onnxsmith.garbage import collected_rarely
 from onnxsmith.storage.external import place_external_data
 from onnxsmith.storage.maps import holds_map, keep_map_types, take_map_types
 from onnxsmith.storage.repeats import (
@@ -46,6 +47,7 @@ _MAX_RECORDS = 500_000
 _INDEX_THRESHOLD = 64 * 1024
 
 
+@collected_rarely()
 def load_model(path: Path, repairs: list[str] | None = None) -> ir.Model:
     """Read ``path``; embedded and external weights stay on disk.
 

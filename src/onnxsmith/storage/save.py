@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
+from onnxsmith.garbage import collected_rarely
 from onnxsmith.storage.atomic import replacing
 from onnxsmith.storage.maps import map_types, restore_map_types
 from onnxsmith.storage.sparse import restore_sparse
@@ -38,6 +39,7 @@ _CHUNK = 4 * 1024**2
 _ALIGNMENT = 4096
 
 
+@collected_rarely()
 def save_model(
     model: ir.Model, path: Path, external: bool | None = None, shard_bytes: int | None = None
 ) -> None:
