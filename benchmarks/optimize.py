@@ -2,7 +2,10 @@
 
 Prints a line for each graph and tool: nodes (Constants not counted), seconds from load to saved
 file without imports, and the peak of the process. onnxsmith runs with its check, without its
-latency gate, and once more without its check. Each run is a process of its own; the tools take
+latency gate, once more without its check, and once more with the operators of com.microsoft, which
+onnxscript's ort_fusions and the runtime's own transformers optimizer also use: those are to be
+compared among each other, all others leave standard operators, but for the runtime. Functions that
+a tool leaves are inlined before nodes are counted. Each run is a process of its own; the tools take
 turns. Run:
 
     python benchmarks/sources/architectures.py FOLDER    # where torch and transformers are
@@ -22,7 +25,10 @@ import tempfile
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 
+# What the runtime's transformers optimizer is told of an architecture; it knows no others.
+TYPES = {"bert": "bert", "gpt2": "gpt2", "vit_b_16": "vit", "swin_t": "swin", "llama": "gpt2"}
 MEASURE = """
 import json, re, sys, time
 source, target = sys.argv[1:]
@@ -51,6 +57,10 @@ TOOLS = {
         OURS,
         "assert run(['optimize', source, '-o', target, '--allow-slower', '--verify', 'off']) == 0",
     ),
+    "onnxsmith, com.microsoft": (
+        OURS.replace('"cpu"', '"cuda"'),
+        "assert run(['optimize', source, '-o', target, '--allow-slower', '--preset', 'cuda']) == 0",
+    ),
     "onnxsim": (
         "import onnx, onnxsim",
         "onnx.save(onnxsim.simplify(onnx.load(source))[0], target)",
@@ -59,6 +69,17 @@ TOOLS = {
     "onnxscript": (
         "import onnx_ir, onnxscript.optimizer",
         "m = onnx_ir.load(source); onnxscript.optimizer.optimize(m); onnx_ir.save(m, target)",
+    ),
+    "onnxscript + ort_fusions": (
+        "import onnx_ir, onnxscript.optimizer, onnxscript.rewriter.ort_fusions as fusions",
+        "m = onnx_ir.load(source); onnxscript.optimizer.optimize(m)\n"
+        "m, _ = fusions.optimize_for_ort(m); onnx_ir.save(m, target)",
+    ),
+    "ORT transformers": (
+        "from onnxruntime.transformers import optimizer",
+        "model_type = {types}.get(source.split('/')[-1].removesuffix('.onnx'), 'bert')\n"
+        "m = optimizer.optimize_model(source, model_type=model_type, opt_level=0)\n"
+        "m.save_model_to_file(target)",
     ),
     "ORT extended": (
         "import onnxruntime as ort",
@@ -70,14 +91,17 @@ TOOLS = {
 
 
 def nodes(path: Path) -> int:
-    """Count the nodes of the main graph, Constants left out."""
-    graph = onnx.load(path, load_external_data=False).graph
-    return sum(node.op_type != "Constant" for node in graph.node)
+    """Count the nodes of the main graph, functions inlined, Constants left out."""
+    model = onnx.load(path, load_external_data=False)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    return sum(node.op_type != "Constant" for node in model.graph.node)
 
 
 def measure(tool: str, python: str, source: Path, target: Path) -> tuple[float, float] | None:
     """Run a tool once; return seconds and peak MiB, or None where it failed."""
     imports, work = TOOLS[tool]
+    work = work.replace("{types}", repr(TYPES))
     code = MEASURE.format(imports=imports, work=work)
     done = subprocess.run(
         [python, "-c", code, str(source), str(target)], capture_output=True, text=True, check=False

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from onnxsmith.passes.fusion.attention_mask import Sizes, Term, fits, is_finite, is_low
+from onnxsmith.passes.fusion.attention_mask import (
+    Sizes,
+    Term,
+    fits,
+    is_causal,
+    is_low,
+    without_infinity,
+)
 from onnxsmith.passes.fusion.attention_operand import Operand, find_operand
 from onnxsmith.passes.fusion.contrib import is_float, rank
 from onnxsmith.passes.match import array_of, int_attribute, is_op, made_by, only_user, same_dim
@@ -23,6 +30,8 @@ class Core:
         value: The values.
         masks: What is added to the scores, each of the scores' rank or less.
         scale: What the scores are multiplied by.
+        causal: Whether each query sees the keys up to its own only.
+        empty: The mask that may hide all keys of a query, whose result is zero then.
         product: The node of the second product.
         nodes: All nodes from the first product to the second.
     """
@@ -32,6 +41,8 @@ class Core:
     value: Operand
     masks: tuple[Term, ...]
     scale: float
+    causal: bool
+    empty: Term | None
     product: ir.Node
     nodes: frozenset[ir.Node]
 
@@ -78,17 +89,43 @@ def find_core(softmax: ir.Node, sizes: Sizes) -> Core | None:
     found = _peel(scores)
     if found is None or product.graph is not softmax.graph:
         return None
-    if guarded is not None and not all(is_finite(term.value) for term in found.masks):
-        return None
+    empty: Term | None = None
+    if guarded is not None:
+        softened = _softened(found)
+        if softened is None:
+            return None
+        found, empty = softened
     nodes = frozenset((*found.nodes, *guard, softmax, product))
     if any(node.graph is not softmax.graph for node in nodes):
         return None
-    core = _core(found, product, nodes)
+    core = _core(found, empty, product, nodes)
     fit = core is not None and fits(core.masks, core.query, core.key, sizes)
     return core if fit else None
 
 
-def _core(found: _Scores, product: ir.Node, nodes: frozenset[ir.Node]) -> Core | None:
+def _softened(found: _Scores) -> tuple[_Scores, Term | None] | None:
+    """Make masks finite; one of them may hide all keys of a query, in all heads alike."""
+    masks, empty = list[Term](), list[Term]()
+    for term in found.masks:
+        finite = without_infinity(term)
+        if finite is None:
+            return None
+        masks.append(finite[0])
+        if finite[1]:
+            empty.append(finite[0])
+    heads = [term.value.shape for term in empty]
+    if len(empty) > 1 or any(
+        shape is None or term.rank != 4 for shape, term in zip(heads, empty, strict=True)
+    ):
+        return None
+    if empty and (empty[0].dims()[1] != 1 or len(empty) != len(masks)):
+        return None
+    return replace(found, masks=tuple(masks)), empty[0] if empty else None
+
+
+def _core(
+    found: _Scores, empty: Term | None, product: ir.Node, nodes: frozenset[ir.Node]
+) -> Core | None:
     first = made_by(found.value, "MatMul")
     if first is None or any(v is None for v in (*first.inputs, product.inputs[1])):
         return None
@@ -107,7 +144,10 @@ def _core(found: _Scores, product: ir.Node, nodes: frozenset[ir.Node]) -> Core |
         return None
     scale = float(found.factor * left_factor * right_factor)
     nodes = nodes | {*left_nodes, *right_nodes}
-    return Core(query, key, value, found.masks, scale, product, nodes)
+    causal = is_causal(found.masks, query, key)
+    masks = () if causal else found.masks
+    empty = None if causal else empty  # the first query sees the first key
+    return Core(query, key, value, masks, scale, causal, empty, product, nodes)
 
 
 def _agree(query: Operand, key: Operand, value: Operand) -> bool:
@@ -180,7 +220,7 @@ def _choice(found: _Scores) -> _Scores | None:
     for value, low, masked in ((no, yes, True), (yes, no, False)):
         if value is None or condition is None or not is_low(low) or not _leads_to_product(value):
             continue
-        term = Term(condition, rank(found.value) or 0, low=low, masked=masked)
+        term = Term(condition, rank(found.value) or 0, chooses=True, low=low, masked=masked)
         return replace(found, value=value, masks=(term, *found.masks), nodes=(*found.nodes, where))
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -29,13 +29,15 @@ class Term:
         rank: The rank of the scores that it meets: 3, 4, or 5 with the windows of an image in front
             of the heads.
         outer: At rank 5 how many images there are; each has as many windows.
-        low: What stands for a score where the condition says so; None where the value is added.
+        chooses: Whether the value is a condition; else it is added.
+        low: What stands for a score where the condition says so; None for the lowest number.
         masked: Whether that is where the condition is true.
     """
 
     value: ir.Value
     rank: int
     outer: Size | None = None
+    chooses: bool = False
     low: ir.Value | None = None
     masked: bool = True
 
@@ -66,6 +68,32 @@ def is_low(value: ir.Value | None) -> bool:
     return array is not None and array.size == 1 and limit is not None and array.item() <= limit
 
 
+def without_infinity(term: Term) -> tuple[Term, bool] | None:
+    """Return a mask that hides the same keys with finite numbers.
+
+    Returns:
+        The mask, and whether it may hide all keys of a query with infinities; None where it may
+        hold infinities in other ways.
+    """
+    if term.chooses:
+        if term.low is None or is_finite(term.low):
+            return term, False
+        return replace(term, low=None), True
+    if is_finite(term.value):
+        return term, False
+    choice = made_by(term.value, "Where")
+    condition = None if choice is None else choice.inputs[0]
+    if choice is None or condition is None:
+        return None
+    for kept, hidden, masked in ((2, 1, True), (1, 2, False)):
+        zero, low = array_of(choice.inputs[kept], 1), array_of(choice.inputs[hidden], 1)
+        if zero is None or low is None or zero.size != 1 or low.size != 1:
+            continue
+        if zero.item() == 0 and low.item() == -np.inf:
+            return Term(condition, term.rank, term.outer, chooses=True, masked=masked), True
+    return None
+
+
 def is_finite(mask: ir.Value) -> bool:
     """Tell whether a mask is known to hold finite numbers only."""
     tensor = tensor_of(mask)
@@ -92,7 +120,7 @@ def is_causal(terms: Sequence[Term], query: Operand, key: Operand) -> bool:
     if array.shape[-2:] != (query.length, query.length):
         return False
     seen = np.tril(np.ones(array.shape[-2:], bool))
-    if term.low is not None:
+    if term.chooses:
         return bool((array != seen).all() if term.masked else (array == seen).all())
     limit = _LOW.get(tensor.dtype, -np.inf)
     return bool((array[..., seen] == 0).all() and (array[..., ~seen] <= limit).all())
@@ -104,7 +132,7 @@ def fits(terms: Sequence[Term], query: Operand, key: Operand, sizes: Sizes) -> b
     for term in terms:
         if term.value.shape is None or len(term.value.shape) > term.rank:
             return False
-        wanted = term.value.dtype == (query.value.dtype if term.low is None else ir.DataType.BOOL)
+        wanted = term.value.dtype == (ir.DataType.BOOL if term.chooses else query.value.dtype)
         *outer, queries, keys = term.dims()
         pairs = ((queries, query.length), (keys, key.length))
         if not wanted or not all(_can_be(a, b, sizes) for a, b in pairs):
@@ -170,11 +198,13 @@ class MaskWriter:
     def _lift(self, term: Term, query: Operand, rank: int) -> ir.Value:
         """Return what a mask adds, with a rank of 4 or 5."""
         value, dims = term.value, term.dims()
-        if term.low is not None:
+        if term.chooses:
             dtype = self._like.dtype
             assert dtype is not None  # the softmax is of a known type
             zero = add_constant(self._graph, np.array(0, dtype.numpy()), "mask_zero")
-            choices = (term.low, zero) if term.masked else (zero, term.low)
+            lowest = np.array(dtype.min, dtype.numpy())
+            low = term.low or add_constant(self._graph, lowest, "mask_low")
+            choices = (low, zero) if term.masked else (zero, low)
             value = self._make("Where", [value, *choices], value.shape)
         if term.rank == 3 and dims[0] != 1 and query.heads != 1:
             assert isinstance(dims[0], int)  # fits() asked for it

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxsmith.passes.cleanup.merge_views import merge_views
 from onnxsmith.passes.fusion.attention_core import Core
+from onnxsmith.passes.fusion.attention_mask import Term
 from onnxsmith.passes.fusion.attention_operand import Operand, Source
 from onnxsmith.passes.fusion.contrib import take_over
 from onnxsmith.passes.match import add_constant, made_by, only_user, remove_if_dead
@@ -17,6 +18,7 @@ from onnxsmith.passes.views import MAX_DEPTH, Size, trace
 
 _HEADS_INNER = [0, 2, 1, 3]
 _TURNED = [0, 1, 3, 2]
+_AXES_ARE_INPUTS = 18
 _MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
 
@@ -25,18 +27,19 @@ class AttentionWriter:
 
     Args:
         core: The attention.
+        version: The version of the standard operators.
     """
 
-    def __init__(self, core: Core) -> None:
-        """Keep it."""
-        self._core = core
+    def __init__(self, core: Core, version: int) -> None:
+        """Keep them."""
+        self._core, self._version = core, version
         self._moves: list[ir.Node] = []
         self._parts: dict[ir.Value, dict[int, ir.Value]] = {}
 
     def can_finish(self) -> bool:
         """Tell whether the result can be given the shape of the second product's."""
-        shape = self._core.product.outputs[0].shape
-        if shape is None:
+        shape, empty = self._core.product.outputs[0].shape, self._core.empty
+        if shape is None or (empty is not None and empty.dims()[1] != 1):
             return False
         return len(shape) == 4 or self._core.heads == 1 or self._split_target() is not None
 
@@ -196,6 +199,7 @@ class AttentionWriter:
         name = old.name
         result = self._add(node, old, [core.query.batch, query.length, core.heads * depth])
         result.name = f"{name}_merged"
+        result = self._without_empty(result)
         target = np.array([0, 0, core.heads, depth])
         split = ir.node("Reshape", [result, add_constant(core.graph, target, "heads_split")])
         inner = self._add(split, old, [core.query.batch, query.length, core.heads, depth])
@@ -210,7 +214,39 @@ class AttentionWriter:
     def finish_split(self, node: ir.Node) -> None:
         """Put an operator with a result of rank 4 where the second product stood."""
         old = self._core.product.outputs[0]
-        self._hand_over(self._add(node, old, list(old.shape or ())))
+        self._hand_over(self._without_empty(self._add(node, old, list(old.shape or ()))))
+
+    def _without_empty(self, result: ir.Value) -> ir.Value:
+        """Set the results of queries that see no key to zero."""
+        term = self._core.empty
+        if term is None or result.shape is None or result.dtype is None:
+            return result
+        seen = self._seen(term)
+        if len(result.shape) == 3:
+            axis = add_constant(self._core.graph, np.array([1]), "empty_axis")
+            batch, _, queries, _ = term.dims()
+            node = ir.node("Squeeze", [seen, axis])
+            seen = self._add(node, seen, [batch, queries, 1])
+        zero = add_constant(self._core.graph, np.zeros((), result.dtype.numpy()), "empty_zero")
+        node = ir.node("Where", [seen, result, zero])
+        return self._add(node, result, list(result.shape))
+
+    def _seen(self, term: Term) -> ir.Value:
+        """Return whether each query sees a key, of shape (batch, 1, queries, 1)."""
+        value, dims = term.value, term.dims()
+        if term.masked:
+            value = self._add(ir.node("Not", [value]), value, dims)
+        number = ir.TensorType(ir.DataType.FLOAT)
+        found = self._add(ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)}), value, dims)
+        found.type = number
+        if self._version < _AXES_ARE_INPUTS:
+            node = ir.node("ReduceMax", [found], {"axes": [-1], "keepdims": 1})
+        else:
+            last = add_constant(self._core.graph, np.array([-1]), "empty_last")
+            node = ir.node("ReduceMax", [found, last], {"keepdims": 1})
+        found = self._add(node, found, [*dims[:3], 1])
+        to_bool = ir.node("Cast", [found], {"to": int(ir.DataType.BOOL)})
+        return self._add(to_bool, value, [*dims[:3], 1])
 
     def _hand_over(self, result: ir.Value) -> None:
         take_over(self._core.product.outputs[0], result)

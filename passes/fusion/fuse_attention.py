@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.attention_core import Core, find_core
-from onnxsmith.passes.fusion.attention_mask import MaskWriter, is_causal, named_sizes
+from onnxsmith.passes.fusion.attention_mask import MaskWriter, named_sizes
+from onnxsmith.passes.fusion.attention_operator import core_of_operator
 from onnxsmith.passes.fusion.attention_projection import Projection, pack, projections
 from onnxsmith.passes.fusion.attention_writer import AttentionWriter
 from onnxsmith.passes.fusion.contrib import contrib, declare, version_of
@@ -32,13 +33,15 @@ class FuseAttention(Pass):
     lets each query see the keys up to its own becomes ``unidirectional``.
 
     The exporter's guard ``Where(IsNaN(p), 0, p)`` on the probabilities is dropped where no row of
-    the mask can be all minus infinity; numbers that are not finite before the softmax are not kept
-    apart. Scores that a mask replaces by -1e9 or less count as lost in it.
+    the mask can be all minus infinity; where it can, results of queries that see no key are set to
+    zero behind the operator. Numbers that are not finite before the softmax are not kept apart.
+    Scores that a mask replaces by -1e9 or less count as lost in it. The standard operator is
+    replaced too.
 
     What is left alone: probabilities that anything else reads, heads of unknown number or size,
     masks that cannot be brought to (batch or 1, heads or 1, queries, keys), guards of masks that
-    may hold infinities, element types other than float32 and float16, functions, and models below
-    opset 13.
+    hold infinities in unknown places, masks of truth values that differ from head to head, element
+    types other than float32 and float16, functions, and models below opset 13.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017; ONNX Runtime's contributed operators.
     """
@@ -52,8 +55,9 @@ class FuseAttention(Pass):
         packed = separate = 0
         sizes = named_sizes(model)
         for node in all_nodes(model):
-            core = find_core(node, sizes) if is_op(node, "Softmax") else None
-            writer = None if core is None else AttentionWriter(core)
+            softmax = is_op(node, "Softmax")
+            core = find_core(node, sizes) if softmax else core_of_operator(node, sizes)
+            writer = None if core is None else AttentionWriter(core, version_of(model))
             if core is None or writer is None or not writer.can_finish():
                 continue
             masks = MaskWriter(core.product, core.query.value, sizes)
@@ -97,7 +101,6 @@ def _pack(core: Core, found: Projection, masks: MaskWriter, writer: AttentionWri
 
 def _mask(core: Core, masks: MaskWriter, attributes: dict[str, object]) -> ir.Value | None:
     """Return the mask, or say with an attribute what it is."""
-    if is_causal(core.masks, core.query, core.key):
+    if core.causal:
         attributes["unidirectional"] = 1
-        return None
     return masks.write(core.masks, core.query, core.key)

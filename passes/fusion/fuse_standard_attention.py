@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.attention_core import Core, find_core
-from onnxsmith.passes.fusion.attention_mask import MaskWriter, is_causal, named_sizes
+from onnxsmith.passes.fusion.attention_mask import MaskWriter, named_sizes
+from onnxsmith.passes.fusion.attention_operator import core_of_operator
 from onnxsmith.passes.fusion.attention_writer import AttentionWriter
-from onnxsmith.passes.fusion.contrib import loads
-from onnxsmith.passes.match import all_nodes, is_op
+from onnxsmith.passes.fusion.contrib import loads, version_of
+from onnxsmith.passes.match import all_nodes, input_of, is_op
 
 _OPSET = 23
 
@@ -27,7 +28,9 @@ class FuseStandardAttention(Pass):
     than the queries: an Expand that repeats them is dropped. Masks are those of ``fuse-attention``.
 
     The exporter's guard ``Where(IsNaN(p), 0, p)`` on the probabilities is dropped where no row of
-    the mask can be all minus infinity.
+    the mask can be all minus infinity; where it can, results of queries that see no key are set to
+    zero behind the operator. An operator that is there already takes its operands with the heads
+    side by side, if they come so.
 
     What is left alone: models below opset 23 and for targets that do not load it, functions, and
     what ``fuse-attention`` leaves alone.
@@ -49,28 +52,31 @@ class FuseStandardAttention(Pass):
             return PassResult(model, False, {"refused": f"it needs opset {_OPSET}"})
         count, sizes = 0, named_sizes(model)
         for node in all_nodes(model):
-            core = find_core(node, sizes) if is_op(node, "Softmax") else None
+            softmax = is_op(node, "Softmax")
+            core = find_core(node, sizes) if softmax else core_of_operator(node, sizes)
             if core is not None and (core.key.repeats > 1 or not self.grouped):
                 masks = MaskWriter(core.product, core.query.value, sizes)
-                count += _fuse(core, masks)
+                count += _fuse(core, masks, version_of(model))
         return PassResult(model, bool(count), {"fused": count})
 
 
-def _fuse(core: Core, masks: MaskWriter) -> bool:
-    writer = AttentionWriter(core)
+def _fuse(core: Core, masks: MaskWriter, version: int) -> bool:
+    is_operator = is_op(core.product, "Attention")
+    writer = AttentionWriter(replace(core, empty=None) if is_operator else core, version)
     if not writer.can_finish():
         return False
     operands, attributes = writer.flat_operands(), dict[str, object](scale=core.scale)
     if operands is not None:
         heads = core.heads // core.key.repeats
         attributes |= {"q_num_heads": core.heads, "kv_num_heads": heads}
-    else:
+    elif not is_operator:
         operands = writer.split_operands()
     if operands is None:
         return False
-    mask = None
-    if is_causal(core.masks, core.query, core.key):
+    if core.causal:
         attributes["is_causal"] = 1
+    if is_operator:
+        mask = input_of(core.product, 3)
     else:
         mask = masks.write(core.masks, core.query, core.key)
     inputs = [*operands, mask] if mask is not None else operands
