@@ -69,8 +69,18 @@ class CustomOp(abc.ABC):
             ) from error
         return list(ir.from_proto(proto).graph.outputs)
 
-    def gradient(self, node: ir.Node, outputs: Sequence[ir.Value]) -> list[ir.Value | None]:
+    def gradient(self, node: ir.Node, outputs: Sequence[ir.Value | None]) -> list[ir.Value | None]:
         """Return the gradients of the inputs, given those of the outputs.
+
+        Where an operator does not override this, its portable body is differentiated.
+
+        Args:
+            node: A node of this operator; what it reads and computes may be used.
+            outputs: The gradient of each of its outputs, None where nothing depends on one.
+
+        Returns:
+            One for each input, made by new nodes that stand in no graph yet, or by none: a gradient
+            of an output as it is. None where there is no gradient.
 
         Raises:
             SmithError: The operator has no rule of its own; its body can be differentiated.

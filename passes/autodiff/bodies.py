@@ -34,11 +34,13 @@ def expand(model: ir.Model, nodes: Iterable[ir.Node]) -> list[ir.Node]:
         function.domain, function.name = _DOMAIN, f"{node.op_type}_{count}"
         node.domain, node.op_type, node.overload = _DOMAIN, function.name, ""
         model.functions[function.identifier()] = function
-    if not model.functions:
+    made = [key for key in model.functions if key[0] == _DOMAIN]
+    if not made:
         return left
     model.opset_imports.setdefault(_DOMAIN, 1)
-    InlinePass()(model)
-    model.functions.clear()
+    InlinePass(lambda function: function.domain == _DOMAIN)(model)
+    for key in made:
+        model.functions.pop(key, None)
     model.opset_imports.pop(_DOMAIN, None)
     return left
 

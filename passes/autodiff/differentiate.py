@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.backward import Backward, NotDifferentiableError, Rule, Rules
 from onnxsmith.passes.autodiff.bodies import expand
+from onnxsmith.passes.autodiff.custom import known_operators, rules_of
 from onnxsmith.passes.autodiff.path import bodies_of, captured, dependents, may_flow, path_between
 from onnxsmith.passes.autodiff.table import REFUSED, find_rule
 from onnxsmith.passes.autodiff.writer import UnknownRankError, Writer
@@ -30,7 +31,7 @@ def differentiate(
         model: Prepared by :func:`onnxsmith.passes.autodiff.prepare.prepare`; it is edited.
         of: A value of its outermost graph.
         wrt: Values to differentiate by, which nothing in the graph may compute from constants.
-        custom: Rules for operators of other domains.
+        custom: Rules for operators of other domains, besides those that registered ones bring.
 
     Returns:
         A gradient for each of ``wrt``, in its shape; None where ``of`` does not depend on it.
@@ -40,12 +41,13 @@ def differentiate(
 
     Source: Griewank and Walther, "Evaluating Derivatives" (2008), chapter 3.
     """
-    path, of = _with_rules(model, of, wrt, custom or {})
+    custom = {**rules_of(known_operators(model)), **(custom or {})}
+    path, of = _with_rules(model, of, wrt, custom)
     reached = dependents(model.graph, wrt)
     write = writer_for(model)
     sums = {of: [write.fill(write.shape_of(of), of, 1)]}
     for node in path:
-        back_through(node, sums, reached, write, custom or {})
+        back_through(node, sums, reached, write, custom)
     results = [total(write, sums, value) for value in wrt]
     model.graph.extend(write.nodes)
     return results

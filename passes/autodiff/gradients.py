@@ -11,6 +11,7 @@ from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.backward import Rules
 from onnxsmith.passes.autodiff.differentiate import differentiate
 from onnxsmith.passes.autodiff.path import may_flow
+from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.passes.autodiff.prepare import prepare
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
@@ -46,7 +47,7 @@ def gradients(
         name: graph.initializers[name].const_value for name in wrt if name in graph.initializers
     }
     inputs = {v.name for v in graph.inputs}
-    work = prepare(work, weights)
+    work = prepare(work, weights, custom)
     graph = work.graph
     result = next(v for v in graph.outputs if v.name == of)
     by_name = {v.name: v for v in graph.inputs}
@@ -62,6 +63,7 @@ def gradients(
             graph.inputs.remove(value)
         value.const_value = tensor
         graph.register_initializer(value)
+    plain_batch_norm(work)
     RemoveUnusedNodes().apply(work, PassContext())
     return Artifact(work, history=model.history)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from onnxsmith.passes.autodiff.backward import Rules
+from onnxsmith.passes.autodiff.custom import add_bodies, known_operators, rules_of
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.fusion.contrib import DOMAIN as CONTRIBUTED
@@ -23,13 +25,16 @@ _PASSES = (
 )
 
 
-def prepare(model: ir.Model, variables: Iterable[str]) -> ir.Model:
+def prepare(model: ir.Model, variables: Iterable[str], custom: Rules | None = None) -> ir.Model:
     """Inline functions, fold shape arithmetic, infer shapes; variables become graph inputs.
+
+    Custom operators that bring a gradient stay, all others are written as their portable body.
 
     Args:
         model: It is edited, unless it is below opset 18.
         variables: Initializers that are to be differentiated by or trained. As inputs, no pass and
             no session folds them into anything.
+        custom: Rules for operators of other domains, besides those that registered ones bring.
 
     Returns:
         The model, a new one where it was below opset 18.
@@ -39,9 +44,8 @@ def prepare(model: ir.Model, variables: Iterable[str]) -> ir.Model:
     """
     variables = list(variables)
     make_inputs(model, variables)
-    if model.functions:
-        InlinePass()(model)
-        model.functions.clear()
+    add_bodies(model)
+    inline(model, {**rules_of(known_operators(model)), **(custom or {})})
     current = max((model.opset_imports.get(domain, 0) for domain in STANDARD), default=0)
     if not current:
         model.opset_imports[""] = OLDEST
@@ -53,6 +57,15 @@ def prepare(model: ir.Model, variables: Iterable[str]) -> ir.Model:
     for step in PassPipeline.parse(steps).passes:
         model = step.apply(model, PassContext()).model
     return model
+
+
+def inline(model: ir.Model, kept: Container[tuple[str, str]]) -> None:
+    """Put the bodies of functions in the place of their calls, but for some."""
+    inlined = [key for key in model.functions if key[:2] not in kept]
+    if inlined:
+        InlinePass(lambda function: (function.domain, function.name) not in kept)(model)
+        for key in inlined:
+            model.functions.pop(key, None)
 
 
 def make_inputs(model: ir.Model, names: Iterable[str]) -> None:

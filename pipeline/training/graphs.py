@@ -11,6 +11,7 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.differentiate import differentiate, writer_for
 from onnxsmith.passes.autodiff.path import may_flow
+from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.passes.autodiff.prepare import OLDEST, prepare
 from onnxsmith.passes.autodiff.writer import Writer, static_shape
 from onnxsmith.passes.base import PassContext
@@ -118,6 +119,7 @@ def gradient_graph(
     produced = {v.name: v for node in work.graph for v in node.outputs}
     outputs += [produced[name] for name in names.values()]
     work.graph.outputs[:] = outputs
+    plain_batch_norm(work)
     RemoveUnusedNodes().apply(work, PassContext())
     result = Artifact(work)
     return GradientGraph(

@@ -9,6 +9,7 @@ from tests.passes.autodiff.checking import check_gradients, close, model_of
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.gradients import gradients
+from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.runtime.session import Session
 
 RNG = np.random.default_rng(23)
@@ -131,3 +132,32 @@ def test_other_orders_are_refused() -> None:
     text = "g (float[2, 2] x) => (float[2, 2] y) { y = LpNormalization <p = 3> (x) }"
     with pytest.raises(SmithError, match=r"LpNormalization.*order 3"):
         gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+
+
+def test_training_batch_norm_becomes_plain_operators_of_the_same_numbers() -> None:
+    text = (
+        "g (float[n, 3, 4] x, float[3] s, float[3] b, float[3] m, float[3] v)"
+        "=> (float[n, 3, 4] y, float[3] rm, float[3] rv) { y, rm, rv = BatchNormalization"
+        "<training_mode = 1, momentum = 0.8, epsilon = 0.01> (x, s, b, m, v) }"
+    )
+    feeds = {name: normal(3) for name in "sbmv"} | {"x": normal(5, 3, 4) + 2}
+    whole = Artifact.from_proto(model_of(text))
+    with Session(whole) as session:
+        expected = session.run(feeds)
+    plain = Artifact.from_proto(model_of(text))
+    assert plain_batch_norm(plain.model) == 1
+    assert "BatchNormalization" not in {node.op_type for node in plain.model.graph}
+    with Session(plain) as session:
+        found = session.run(feeds)
+    for name in ("y", "rm", "rv"):
+        close(found[name], expected[name].astype(np.float64), 2e-6, name)
+    assert plain_batch_norm(plain.model) == 0
+
+
+def test_gradients_hold_no_batch_norm_in_training() -> None:
+    text = (
+        "g (float[n, 3, 4] x, float[3] s, float[3] b, float[3] m, float[3] v) => (float[n, 3, 4] y)"
+        "{ y, rm, rv = BatchNormalization <training_mode = 1> (x, s, b, m, v) }"
+    )
+    made = gradients(Artifact.from_proto(model_of(text)), "y", ["s"])
+    assert "BatchNormalization" not in {node.op_type for node in made.model.graph}
