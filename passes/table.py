@@ -11,6 +11,7 @@ PASSES = Table(
         "change-io": "onnxsmith.passes.layout.change_io:ChangeIo",
         "decompose": "onnxsmith.passes.fusion.decompose:Decompose",
         "convert-opset": "onnxsmith.passes.layout.convert_opset:ConvertOpset",
+        "drop-unused-inputs": "onnxsmith.passes.cleanup.drop_unused_inputs:DropUnusedInputs",
         "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",
         "equalize-layers": "onnxsmith.passes.quantization.equalize_layers:EqualizeLayers",
         "fit-target": "onnxsmith.passes.layout.fit_target:FitTarget",
@@ -78,6 +79,7 @@ PASSES = Table(
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
         "to-bfloat16": "onnxsmith.passes.precision.to_bfloat16:ToBfloat16",
         "to-float16": "onnxsmith.passes.precision.to_float16:ToFloat16",
+        "unroll-loops": "onnxsmith.passes.cleanup.unroll_loops:UnrollLoops",
         "unbatch-transposes": "onnxsmith.passes.cleanup.unbatch_transposes:UnbatchTransposes",
     },
 )
@@ -85,8 +87,8 @@ PASSES = Table(
 
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
-    "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-identities,"
-    "infer-shapes,fold-shapes,"
+    "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,unroll-loops,fold-sequences,remove-identities,"
+    "infer-shapes,fold-shapes,remove-no-ops,"
     "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states,merge-common-subexpressions"
 )
 _FINISH = (

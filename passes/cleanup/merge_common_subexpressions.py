@@ -9,11 +9,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.match import RANDOM, STANDARD
-
-# The only domains whose operators are known to give the same result for the same inputs.
-_PURE = (*STANDARD, "ai.onnx.ml")
-_MAX_TENSOR = 1024
+from onnxsmith.passes.equality import key_of
 
 
 @dataclass(frozen=True)
@@ -45,45 +41,13 @@ def _merge(graph: ir.Graph | ir.Function) -> int:
     first: dict[Hashable, ir.Node] = {}
     merged = 0
     for node in list(graph):
-        key = _key(node)
+        key = key_of(node)
         if key is None:
             continue
         kept = first.setdefault(key, node)
         if kept is not node and _replace(graph, node, kept):
             merged += 1
     return merged
-
-
-def _key(node: ir.Node) -> Hashable | None:
-    """Return what equal nodes agree in; None for a node that must not be merged."""
-    if node.domain not in _PURE or node.op_type in RANDOM:
-        return None
-    attributes = []
-    for name, attribute in node.attributes.items():
-        value = _attribute(attribute)
-        if value is None:
-            return None
-        attributes.append((name, value))
-    domain = "" if node.domain in STANDARD else node.domain
-    inputs = tuple(None if value is None else id(value) for value in node.inputs)
-    # Some operators give other results where an optional output is asked for.
-    asked = tuple(bool(value.name) for value in node.outputs)
-    return domain, node.op_type, node.overload, inputs, asked, tuple(sorted(attributes))
-
-
-def _attribute(attribute: ir.Attr) -> Hashable | None:
-    """Return an attribute's value so that equal ones are equal; None where that costs too much."""
-    kind = attribute.type
-    if attribute.is_ref():
-        return f"{kind.name} of {attribute.ref_attr_name}"
-    if kind == ir.AttributeType.TENSOR:
-        tensor = attribute.as_tensor()
-        if tensor.size > _MAX_TENSOR or tensor.dtype == ir.DataType.STRING:
-            return None
-        return f"{tensor.dtype.name} {tuple(tensor.shape.numpy())} {tensor.tobytes().hex()}"
-    if kind.name in ("INT", "INTS", "FLOAT", "FLOATS", "STRING", "STRINGS"):
-        return f"{kind.name} {attribute.value!r}"
-    return None
 
 
 def _replace(graph: ir.Graph | ir.Function, node: ir.Node, kept: ir.Node) -> bool:
