@@ -51,7 +51,6 @@ class DropUnusedInputs(Pass):
         ]
         for value in dropped:
             model.graph.inputs.remove(value)
-            if value.name in model.graph.initializers:
-                del model.graph.initializers[value.name]
+            model.graph.initializers.pop(value.name or "", None)
         names = [value.name for value in dropped]
         return PassResult(model, bool(swept or dropped), {"dropped": names})
