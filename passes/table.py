@@ -34,6 +34,7 @@ PASSES = Table(
         "fuse-layer-norm": "onnxsmith.passes.fusion.fuse_layer_norm:FuseLayerNorm",
         "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",
         "fuse-pad": "onnxsmith.passes.fusion.fuse_pad:FusePad",
+        "fuse-qdq": "onnxsmith.passes.quantization.fuse_qdq:FuseQdq",
         "fuse-rms-norm": "onnxsmith.passes.fusion.fuse_rms_norm:FuseRmsNorm",
         "fuse-rotary-embedding": "onnxsmith.passes.fusion.fuse_rotary_embedding:FuseRotaryEmbedding",
         "fuse-skip-layer-norm": "onnxsmith.passes.fusion.fuse_skip_layer_norm:FuseSkipLayerNorm",

@@ -88,6 +88,7 @@ class QuantizeRecipe(_Part):
     weights: Literal["int8", "int4"] = "int8"
     symmetric: bool | None = Field(None, description="The target's where omitted.")
     scope: Literal["auto", "all", "products"] = "auto"
+    qoperator: bool = Field(False, description="Write operators on integers, not pairs.")
     both_activations: bool = Field(False, description="Quantize products of two activations.")
     bits: Literal[4, 8] = Field(4, description="Of a weight (weight-only).")
     block_size: int = Field(32, ge=16, description="Weights that share a scale (weight-only).")

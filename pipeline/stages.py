@@ -208,6 +208,7 @@ def _quantize(context: StageContext) -> Report:
             weights=options.weights,
             symmetric=options.symmetric,
             scope=options.scope,
+            qoperator=options.qoperator,
             both_activations=options.both_activations,
             bits=options.bits,
             block_size=options.block_size,

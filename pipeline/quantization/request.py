@@ -36,6 +36,8 @@ class QuantizeRequest:
         symmetric: Whether the zero point of activations is in the middle; None is the target's.
         scope: What is rounded: ``products`` only their inputs, ``all`` what lies between, too.
         both_activations: Whether products of two activations are quantized.
+        qoperator: Whether known ranges are written as operators on integers, instead of as pairs
+            of QuantizeLinear and DequantizeLinear around ordinary ones.
         bits: Of a weight where only weights are stored in fewer bits: 4 or 8.
         block_size: How many of these weights share a scale.
         algorithm: How these weights are rounded.
@@ -65,6 +67,7 @@ class QuantizeRequest:
     symmetric: bool | None = None
     scope: Literal["auto", "all", "products"] = "auto"
     both_activations: bool = False
+    qoperator: bool = False
     bits: int = 4
     block_size: int = 32
     algorithm: Algorithm = "rtn"

@@ -11,6 +11,7 @@ from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
+from onnxsmith.passes.quantization.fuse_qdq import FuseQdq
 from onnxsmith.passes.quantization.pool_means import PoolMeans
 from onnxsmith.passes.quantization.quantize_static import Choice, QuantizeStatic
 from onnxsmith.pipeline.quantization.mode import Mode
@@ -49,6 +50,7 @@ class StaticMode(Mode):
                 exclude=request.exclude,
                 only=request.only,
             ),
+            *([FuseQdq()] if request.qoperator else []),
             RemoveUnusedNodes(),
         ]
 

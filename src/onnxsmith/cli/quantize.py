@@ -116,6 +116,11 @@ _NAMES = 3
     help="Round the inputs of products only, or compute all between them in integers (static).",
 )
 @click.option(
+    "--qoperator",
+    is_flag=True,
+    help="Write operators on integers instead of pairs around ordinary ones (static).",
+)
+@click.option(
     "--both-activations", is_flag=True, help="Quantize products of two activations (static)."
 )
 @click.option(
@@ -193,6 +198,7 @@ def command(
     weights: Literal["int8", "int4"],
     symmetric: bool | None,
     scope: Literal["auto", "all", "products"],
+    qoperator: bool,
     both_activations: bool,
     bits: str,
     block_size: int,
@@ -232,6 +238,7 @@ def command(
         symmetric=symmetric,
         scope=scope,
         both_activations=both_activations,
+        qoperator=qoperator,
         bits=int(bits),
         block_size=block_size,
         algorithm=algorithm,
