@@ -6,10 +6,12 @@ latency gate, once more without its check, and once more with the operators of c
 onnxscript's ort_fusions and the runtime's own transformers optimizer also use: those are to be
 compared among each other, all others leave standard operators, but for the runtime. Functions that
 a tool leaves are inlined before nodes are counted. Each run is a process of its own; the tools take
-turns. Run:
+turns. Then the geometric means of onnxsmith's ratios to the best Python peer. With ``--speed`` also
+how fast the runtime runs onnxsmith's result (with the check) beside the input and beside the
+quickest of the peers' results, as ``onnxsmith bench`` measures it. Run:
 
     python benchmarks/sources/architectures.py FOLDER    # where torch and transformers are
-    python benchmarks/optimize.py FOLDER [NAME ...] --peers PYTHON [--rounds 3]
+    python benchmarks/optimize.py FOLDER [NAME ...] --peers PYTHON [--rounds 3] [--speed 5]
 
 PYTHON is the interpreter of an environment with onnxsim, onnxslim, onnxscript and onnxruntime.
 """
@@ -22,10 +24,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import onnx.inliner
+from optimize_verdicts import HEADER, verdicts
 
 # What the runtime's transformers optimizer is told of an architecture; it knows no others.
 TYPES = {"bert": "bert", "gpt2": "gpt2", "vit_b_16": "vit", "swin_t": "swin", "llama": "gpt2"}
@@ -44,10 +48,12 @@ from onnxsmith.cli.deferred import defer_imports
 defer_imports()  # as the program does
 import onnxruntime
 from onnxsmith.cli.main import run
-import onnxsmith.cli.optimize, onnxsmith.pipeline.optimize
+import rich.console, rich.table
+import onnxsmith.cli.optimize, onnxsmith.pipeline.optimize, onnxsmith.pipeline.repair
 from onnxsmith.passes.pipeline import PassPipeline
 PassPipeline.preset("cpu")
 """
+TIMED = ("onnxsmith", "onnxsmith, check off")
 TOOLS = {
     "onnxsmith": (
         OURS,
@@ -113,33 +119,97 @@ def measure(tool: str, python: str, source: Path, target: Path) -> tuple[float, 
     return seconds, peak
 
 
-def main() -> None:
-    """Print the table."""
+Runs = list[tuple[float, float]]
+
+
+def run_tools(
+    source: Path, folder: Path, tools: Sequence[str], python: str, rounds: int
+) -> dict[str, Runs]:
+    """Let the tools take turns; return the seconds and peak MiB of those runs that succeeded."""
+    runs: dict[str, Runs] = {tool: [] for tool in tools}
+    for _ in range(rounds):
+        for tool, found in runs.items():
+            interpreter = sys.executable if tool.startswith("onnxsmith") else python
+            run = measure(tool, interpreter, source, folder / f"{tool}.onnx")
+            if run is not None:
+                found.append(run)
+    return runs
+
+
+def medians(runs: Mapping[str, Runs]) -> dict[str, tuple[float, float]]:
+    """Return the median seconds and peak of each tool that succeeded."""
+    return {
+        tool: (statistics.median(s for s, _ in found), statistics.median(p for _, p in found))
+        for tool, found in runs.items()
+        if found
+    }
+
+
+def ratios(figures: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Return onnxsmith's time and peak over those of the best Python peer, by what they are."""
+    seconds = [figures[tool][0] for tool in ("onnxslim", "onnxscript") if tool in figures]
+    peaks = [figures[tool][1] for tool in ("onnxsim", "onnxslim", "onnxscript") if tool in figures]
+    found = {}
+    for tool in TIMED:
+        if tool in figures and seconds and peaks:
+            found[f"{tool}: seconds to the faster of OnnxSlim and onnxscript"] = figures[tool][
+                0
+            ] / min(seconds)
+            found[f"{tool}: peak to the smallest of onnxsim, OnnxSlim and onnxscript"] = figures[
+                tool
+            ][1] / min(peaks)
+    return found
+
+
+def print_means(all_ratios: Sequence[Mapping[str, float]]) -> None:
+    """Print the geometric mean of each ratio over the graphs."""
+    print("\n| geometric mean over the graphs | ratio |\n|---|---|")
+    for words in all_ratios[0] if all_ratios else ():
+        values = [found[words] for found in all_ratios if words in found]
+        print(f"| {words} | {statistics.geometric_mean(values):.2f} |")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers", required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--speed", type=int, default=0, metavar="ROUNDS")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
     parser.add_argument("names", nargs="*")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the tables."""
+    options = parse_arguments()
+    all_ratios, speeds, slower = [], [], 0
     print("| graph | tool | nodes | s | peak MiB |\n|---|---|---|---|---|")
     for source in sorted(options.folder.glob("*.onnx")):
         if options.names and source.stem not in options.names:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            runs: dict[str, list[tuple[float, float] | None]] = {tool: [] for tool in TOOLS}
-            for _ in range(options.rounds):
-                for tool, found in runs.items():
-                    python = sys.executable if tool.startswith("onnxsmith") else options.peers
-                    found.append(measure(tool, python, source, Path(folder, f"{tool}.onnx")))
-            for tool, found in runs.items():
-                good = [run for run in found if run is not None]
-                if not good:
-                    print(f"| {source.stem} | {tool} | failed | | |", flush=True)
-                    continue
-                seconds, peak = (statistics.median(column) for column in zip(*good, strict=True))
-                count = nodes(Path(folder, f"{tool}.onnx"))
-                line = f"| {source.stem} | {tool} | {count} | {seconds:.2f} | {peak:.0f} |"
-                print(line, flush=True)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            runs = run_tools(source, folder, options.tools, options.peers, options.rounds)
+            figures = medians(runs)
+            all_ratios.append(ratios(figures))
+            for tool in options.tools:
+                row = "failed | | |"
+                if tool in figures:
+                    seconds, peak = figures[tool]
+                    row = f"{nodes(folder / f'{tool}.onnx')} | {seconds:.2f} | {peak:.0f} |"
+                print(f"| {source.stem} | {tool} | {row}", flush=True)
+            if options.speed:
+                peers = {t: folder / f"{t}.onnx" for t in figures if not t.startswith("onnxsmith")}
+                ours = folder / "onnxsmith.onnx"
+                for line, verdict in verdicts(source, ours, peers, options.speed, options.threads):
+                    speeds.append(line)
+                    slower += verdict == "slower"
+    print_means(all_ratios)
+    if options.speed:
+        print("", HEADER, *speeds, f"\n{slower} of {len(speeds)} verdicts are 'slower'", sep="\n")
 
 
 if __name__ == "__main__":
