@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from onnxsmith.passes.quantization.base import QuantizingPass
 from onnxsmith.passes.quantization.calibration.ranges import Method, Ranges, measure_ranges
 from onnxsmith.passes.quantization.calibration.samples import describe_data, refuse_poor_data
 from onnxsmith.passes.quantization.detect import refuse_quantized
+from onnxsmith.passes.quantization.select import Selection
 from onnxsmith.passes.quantization.static.place import place
 from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plan
 from onnxsmith.passes.quantization.static.scales import Style, fit_values
@@ -82,24 +83,50 @@ class QuantizeStatic(QuantizingPass):
             SmithError: The data are empty, random, few, or hold NaN or infinity; the model is
                 quantized already, too old, or nothing in it can be quantized.
         """
+        found = self.calibrate(model, context)
+        return self.write(model, found, context)
+
+    def calibrate(self, model: ir.Model, context: PassContext) -> Ranges:
+        """Return the ranges of all values that could be rounded, whatever is excluded.
+
+        Raises:
+            SmithError: As :meth:`apply`.
+        """
         assert context.samples is not None  # check_context() came first
         style, scope = self._style(context.target), self._scope(context.target)
         refuse_quantized(model)
         _refuse_old(model, style)
         refuse_poor_data(context, self.allow_poor_data)
-        self.selection.check(model)
-        plan = make_plan(model.graph, scope)
+        plan = make_plan(model.graph, replace(scope, selection=Selection()))
         _refuse_nothing(plan)
-        values = {value.name or "": value for value in plan.values()}
         least, most = LIMITS[style.activations]
-        found = measure_ranges(
-            model, list(values), context.samples, self.method, self.samples, most - least + 1
-        )
-        give_up(plan, _useless(values, found))
+        names = [value.name or "" for value in plan.values()]
+        levels = most - least + 1
+        return measure_ranges(model, names, context.samples, self.method, self.samples, levels)
+
+    def write(self, model: ir.Model, found: Ranges, context: PassContext) -> PassResult:
+        """Quantize a model with ranges that :meth:`calibrate` found; there may be many of one.
+
+        Raises:
+            SmithError: Nothing in it can be quantized, or a pattern fits no node.
+        """
+        self.selection.check(model)
+        style = self._style(context.target)
+        plan = self._plan(model, found, context)
         _refuse_nothing(plan)
         kept = {value: found.ranges[value.name or ""] for value in plan.values()}
         place(model.graph, plan, fit_values(plan, kept, style), style)
         return PassResult(model, True, self._details(context, plan, found, style))
+
+    def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:
+        """Return the convolutions and matrix products that :meth:`write` would quantize."""
+        plan = self._plan(model, found, context)
+        return [node for node, operator in plan.nodes.items() if operator.kind == "product"]
+
+    def _plan(self, model: ir.Model, found: Ranges, context: PassContext) -> Plan:
+        plan = make_plan(model.graph, self._scope(context.target))
+        give_up(plan, _useless({value.name or "": value for value in plan.values()}, found))
+        return plan
 
     def _style(self, target: Target) -> Style:
         tensorrt = _TENSORRT in target.providers

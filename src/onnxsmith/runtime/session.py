@@ -71,6 +71,7 @@ class Session:
             them all out in one block beforehand: slower, and half the memory where much is read
             late.
         save_optimized: Where the runtime writes the graph that it made, weights in a file beside.
+        profile: How the name of the file begins that the runtime writes its times to.
 
     Raises:
         SmithError: The runtime refuses the model, or a provider is not there.
@@ -88,6 +89,7 @@ class Session:
         spin: bool = True,
         lean: bool = False,
         save_optimized: Path | None = None,
+        profile: Path | None = None,
     ) -> None:
         self.artifact = artifact
         self.spec = artifact.spec
@@ -100,6 +102,9 @@ class Session:
             options.enable_mem_pattern = False
         if save_optimized is not None:
             _save_optimized(options, save_optimized)
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         try:
             with _quiet():
                 payload = serialize(
@@ -181,6 +186,10 @@ class Session:
                 "check the inputs' shapes and values",
             ) from error
         return dict(zip(names, map(dense, results), strict=True))
+
+    def end_profiling(self) -> Path:
+        """Return the file with the runtime's times; for a session made with ``profile``."""
+        return Path(self._session.end_profiling())
 
     def bind(self) -> Binding:
         """Return an IO binding: inputs and outputs stay on the session's device."""
