@@ -8,6 +8,7 @@ MODES = Table(
     "quantization mode",
     "onnxsmith.modes",
     {
+        "auto": "onnxsmith.pipeline.quantization.search.auto:AutoMode",
         "bf16": "onnxsmith.pipeline.quantization.half:Bfloat16Mode",
         "dynamic": "onnxsmith.pipeline.quantization.dynamic:DynamicMode",
         "fp16": "onnxsmith.pipeline.quantization.half:Float16Mode",

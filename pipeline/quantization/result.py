@@ -8,6 +8,9 @@ from typing import Any
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.manager import PipelineResult
 from onnxsmith.pipeline.evaluation import Evaluation
+from onnxsmith.pipeline.gate import Change
+from onnxsmith.pipeline.report.codec import encode
+from onnxsmith.pipeline.report.quantization import LayerCost, Search
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class QuantizeResult:
         warnings: What the user should know.
         before: The input's scores; None without a budget.
         after: The result's.
+        search: The candidates; None where a mode was asked for.
+        layers: What each layer costs, the most sensitive first, where that was asked for.
+        speed: How fast the result is, where the mode measured it.
     """
 
     artifact: Artifact
@@ -27,6 +33,9 @@ class QuantizeResult:
     warnings: tuple[str, ...] = ()
     before: Evaluation | None = None
     after: Evaluation | None = None
+    search: Search | None = None
+    layers: tuple[LayerCost, ...] = ()
+    speed: Change | None = None
 
     @property
     def left_float(self) -> tuple[dict[str, str], ...]:
@@ -43,4 +52,6 @@ class QuantizeResult:
             "left_float": list(self.left_float),
             "before": self.before.to_json() if self.before else None,
             "after": self.after.to_json() if self.after else None,
+            "search": encode(self.search) if self.search else None,
+            "layers": [encode(layer) for layer in self.layers],
         }

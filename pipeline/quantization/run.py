@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.quantization.budget import hold_to_budget
@@ -10,6 +14,8 @@ from onnxsmith.pipeline.quantization.mode import Mode
 from onnxsmith.pipeline.quantization.modes import MODES
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.result import QuantizeResult
+from onnxsmith.pipeline.quantization.sensitivity import calibrated, sensitivity
+from onnxsmith.pipeline.report.quantization import LayerCost
 
 
 def quantize(artifact: Artifact, request: QuantizeRequest) -> QuantizeResult:
@@ -25,6 +31,21 @@ def quantize(artifact: Artifact, request: QuantizeRequest) -> QuantizeResult:
         raise UsageError("--max-drop needs data to score on", "give --eval-data")
     if mode.needs_data and request.data is None:
         raise SmithError(f"{request.mode} quantization needs data to calibrate with", "give --data")
+    if request.sensitivity and request.mode not in ("auto", "static"):
+        raise UsageError(
+            f"mode {request.mode} has no layers to measure one by one",
+            "give --sensitivity with --mode static or auto",
+        )
     job = Job.open(artifact, request)
     result = mode.run(job)
-    return result if request.max_drop is None else hold_to_budget(job, result)
+    if request.sensitivity and not result.layers:
+        result = replace(result, layers=_layers(job))
+    held = request.max_drop is None or result.search is not None  # a search has held it already
+    return result if held else hold_to_budget(job, result)
+
+
+def _layers(job: Job) -> tuple[LayerCost, ...]:
+    """Return what each layer of a static quantization costs."""
+    with tempfile.TemporaryDirectory(prefix="onnxsmith-layers-") as folder:
+        layers = calibrated(job, Path(folder))
+        return sensitivity(layers, threads=job.request.threads, say=job.request.say)

@@ -15,11 +15,14 @@ import onnx_ir as ir
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import PassContext
+from onnxsmith.passes.manager import PassManager
 from onnxsmith.passes.match import Array
 from onnxsmith.passes.quantization.calibration.ranges import Ranges
 from onnxsmith.passes.quantization.quantize_static import QuantizeStatic
 from onnxsmith.passes.quantization.select import label
 from onnxsmith.pipeline.comparison.noise import Noise
+from onnxsmith.pipeline.quantization.job import Job
+from onnxsmith.pipeline.quantization.modes import MODES
 from onnxsmith.pipeline.report.quantization import LayerCost
 from onnxsmith.runtime.profile import node_times
 from onnxsmith.runtime.session import Session
@@ -67,11 +70,30 @@ def exactly(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(glob.escape(name) for name in names)
 
 
-def on_disk(artifact: Artifact, folder: str) -> Artifact:
+def on_disk(artifact: Artifact, folder: Path) -> Artifact:
     """Return the artifact with its weights in a file, which sessions map instead of copying."""
-    path = Path(folder, "float.onnx")
+    path = folder / "float.onnx"
     artifact.save(path, external=True)
     return Artifact.load(path)
+
+
+def calibrated(job: Job, folder: Path) -> Layers:
+    """Return the job's float model with the ranges that static quantization needs.
+
+    Args:
+        job: With a request for mode ``static``.
+        folder: For the float weights.
+
+    Raises:
+        SmithError: The data are poor, or nothing in the model can be quantized.
+    """
+    passes = MODES.find("static")().passes(job.artifact, job.request)
+    (quantizer,) = [p for p in passes if isinstance(p, QuantizeStatic)]
+    context = job.context()
+    before = list(passes)[: passes.index(quantizer)]
+    plain = PassManager(before, context).run(job.artifact).artifact
+    base = on_disk(plain, folder)
+    return Layers(base, quantizer, quantizer.calibrate(base.model, context), context)
 
 
 def sensitivity(

@@ -78,6 +78,7 @@ class TrialPoint:
         verdict: What became of it.
         on_front: Whether no other candidate is both faster and better.
         chosen: Whether it is the result.
+        on_size_front: Whether no other candidate is both smaller and better.
     """
 
     name: str
@@ -87,6 +88,7 @@ class TrialPoint:
     verdict: str = ""
     on_front: bool = False
     chosen: bool = False
+    on_size_front: bool = False
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,11 @@ def _trials(item: Search) -> Table:
 
 def _verdict(trial: TrialPoint) -> Cell:
     tone: Tone = "good" if trial.chosen else ""
-    return Cell("chosen" if trial.chosen else trial.verdict, tone, "on the front" * trial.on_front)
+    fronts = (("of speed", trial.on_front), ("of size", trial.on_size_front))
+    on = " and ".join(words for words, there in fronts if there)
+    return Cell(
+        "chosen" if trial.chosen else trial.verdict, tone, f"on the front {on}" if on else ""
+    )
 
 
 def _bars(layers: list[LayerCost]) -> Figure:

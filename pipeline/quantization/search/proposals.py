@@ -1,0 +1,37 @@
+"""Which ways to quantize a search tries, the most promising first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from onnxsmith.pipeline.quantization.modes import MODES
+from onnxsmith.pipeline.quantization.request import QuantizeRequest
+
+STATIC = "static"
+
+
+def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
+    """Yield names and requests.
+
+    Args:
+        request: What the user asked for; without calibration data only modes that need none are
+            proposed.
+    """
+    if request.data is not None:
+        yield STATIC, replace(request, mode="static", max_drop=None)
+    yield "dynamic", replace(request, mode="dynamic", max_drop=None)
+    if request.data is not None and request.scope == "auto":
+        products = replace(request, mode="static", scope="products", max_drop=None)
+        yield "static, inputs of products only", products
+    for mode, precision in (("fp16", "float16"), ("bf16", "bfloat16")):
+        if mode in MODES and precision in request.target.precisions:
+            yield mode, replace(request, mode=mode, max_drop=None)
+
+
+def gentler(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
+    """Yield static ways that lose less, for where the plain one loses too much."""
+    if request.method == "minmax":
+        for method in ("mse", "percentile"):
+            name = f"static, ranges by {method}"
+            yield name, replace(request, mode="static", method=method, max_drop=None)
