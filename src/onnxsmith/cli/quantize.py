@@ -15,6 +15,7 @@ from onnxsmith.cli.options import (
     target_option,
     threads_option,
 )
+from onnxsmith.errors import UsageError
 from onnxsmith.pipeline.quantization.modes import MODES
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _NAMES = 3
     "--mode",
     type=click.Choice(list(MODES)),
     required=True,
-    help="static and fp8 calibrate with --data; the others need none.",
+    help="static and fp8 calibrate with --data; auto searches; the others need no data.",
 )
 @click.option("--data", metavar="D", help="What to calibrate with: a data source, or 'random'.")
 @click.option(
@@ -175,6 +176,33 @@ _NAMES = 3
     metavar="N",
     help="Most calibration batches (of 8 samples, or the model's own size) to read.",
 )
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Measure what each layer costs: the error with it alone quantized, and its time.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Most candidates that mode auto makes.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=900.0,
+    show_default=True,
+    metavar="S",
+    help="About how long mode auto may go on making candidates.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the findings as one HTML file.",
+)
 @click.option("--no-bench", is_flag=True, help="Do not measure the speed of the result.")
 @target_option
 @dim_option
@@ -207,6 +235,10 @@ def command(
     accuracy_level: int,
     method: Method,
     samples: int,
+    sensitivity: bool,
+    trials: int,
+    seconds: float,
+    report: Path | None,
     no_bench: bool,
     target_name: str,
     dims: tuple[str, ...],
@@ -216,7 +248,9 @@ def command(
 ) -> None:
     """Store IN.onnx in fewer bits and write OUT.onnx.
 
-    A mode that was asked for is obeyed; how fast it is is printed.
+    A mode that was asked for is obeyed; how fast it is is printed. Mode auto tries several, and
+    takes the fastest that loses no more than --max-drop of the metric (0.01 where that is not
+    given; without --eval-data: whose outputs keep 20 dB of signal to noise).
     """
     from onnxsmith.pipeline.quantization.request import QuantizeRequest
     from onnxsmith.spec import parse_dims
@@ -246,16 +280,26 @@ def command(
         accuracy_level=accuracy_level,
         method=method,
         samples=samples,
+        sensitivity=sensitivity,
+        trials=trials,
+        seconds=seconds,
         target=find_target(target_name),
         dims=parse_dims(dims),
         threads=threads,
         seed=seed,
+        progress=lambda words: click.echo(words, err=True),
     )
-    _quantize(source, output, request, bench=not no_bench, as_json=as_json)
+    _quantize(source, output, request, report, bench=not no_bench, as_json=as_json)
 
 
 def _quantize(
-    source: Path, output: Path, request: QuantizeRequest, *, bench: bool, as_json: bool
+    source: Path,
+    output: Path,
+    request: QuantizeRequest,
+    report: Path | None,
+    *,
+    bench: bool,
+    as_json: bool,
 ) -> None:
     """Quantize, measure, write and show."""
     from onnxsmith.artifact import Artifact
@@ -265,11 +309,14 @@ def _quantize(
     from onnxsmith.pipeline.quantization.run import quantize
     from onnxsmith.storage.atomic import check_writable
 
-    check_writable(output)
+    if request.mode == "auto" and not bench:
+        raise UsageError("mode auto chooses by measured speed", "leave out --no-bench")
+    for path in (output, *([report] if report is not None else [])):
+        check_writable(path)
     artifact = Artifact.load(source)
     result = quantize(artifact, request)
-    change = None
-    if bench:
+    change = result.speed
+    if bench and request.mode != "auto":
         settings = (request.target, request.threads, request.dims, request.seed)
         try:
             change = measure_change(artifact, result.artifact, *settings)
@@ -277,14 +324,27 @@ def _quantize(
             words = f"speed unmeasured: {error.message}"
             result = replace(result, warnings=(*result.warnings, words))
     result.artifact.save(output)
+    if report is not None:
+        _write_report(report, source, output, artifact, replace(result, speed=change))
     if as_json:
         print_json({**result.to_json(), "speed": change.figures if change else None})
         return
     _show(artifact, result, output, change.words if change else "")
 
 
+def _write_report(
+    report: Path, source: Path, output: Path, artifact: Artifact, result: QuantizeResult
+) -> None:
+    from onnxsmith.pipeline.quantization.report import quantization_report
+    from onnxsmith.pipeline.report.html import to_html
+    from onnxsmith.storage.atomic import write_text
+
+    write_text(report, to_html(quantization_report(source.name, output.name, artifact, result)))
+
+
 def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) -> None:
     from onnxsmith.cli.output import print_line, print_table, print_warning
+    from onnxsmith.cli.search_tables import show_layers, show_search
 
     rows = [
         (d.output, f"{d.max_rel:.1e}", f"{d.snr_db:.1f} dB") for d in result.pipeline.differences
@@ -295,6 +355,10 @@ def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) 
         print_warning(warning)
     _show_left(result)
     _show_rounding(result)
+    if result.layers:
+        show_layers(result.layers)
+    if result.search is not None:
+        show_search(result.search)
     before, after = artifact.size_bytes, result.artifact.size_bytes
     print_line(f"weights {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.2f}x)")
     if result.before and result.after:
