@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from onnxsmith.pipeline.quantization.modes import MODES
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 
 STATIC = "static"
@@ -24,8 +23,11 @@ def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]
     if request.data is not None and request.scope == "auto":
         products = replace(request, mode="static", scope="products", max_drop=None)
         yield "static, inputs of products only", products
+    for bits in (8, 4):
+        name = f"weight-only, {bits} bits"
+        yield name, replace(request, mode="weight-only", bits=bits, max_drop=None)
     for mode, precision in (("fp16", "float16"), ("bf16", "bfloat16")):
-        if mode in MODES and precision in request.target.precisions:
+        if precision in request.target.precisions:
             yield mode, replace(request, mode=mode, max_drop=None)
 
 
