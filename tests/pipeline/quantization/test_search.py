@@ -28,6 +28,13 @@ WEIGHTS = {
     "v": RNG.standard_normal((64, 64)).astype(np.float32),
     "u": RNG.standard_normal((64, 4)).astype(np.float32),
 }
+QUANTIZED = (
+    "static",
+    "dynamic",
+    "static, inputs of products only",
+    "weight-only, 8 bits",
+    "weight-only, 4 bits",
+)
 # One hidden number dwarfs the others and says nothing: eight bits for all of them lose the rest.
 SPOILT = {**WEIGHTS, "w": WEIGHTS["w"].copy(), "v": WEIGHTS["v"].copy()}
 SPOILT["w"][:, 3] *= 1e4
@@ -142,7 +149,7 @@ def test_gentler_ranges_are_tried_first(request_for: Any, speeds: dict[str, floa
 
 def test_nothing_slower_is_returned(request_for: Any, speeds: dict[str, float]) -> None:
     artifact, request = request_for()
-    speeds.update(dict.fromkeys(("static", "dynamic", "static, inputs of products only"), 1.5))
+    speeds.update(dict.fromkeys(QUANTIZED, 1.5))
     result = quantize(artifact, request)
     assert chosen(result) == "input"
     assert operators(result.artifact) == {"Gemm", "Relu"}
@@ -165,7 +172,7 @@ def test_what_is_as_fast_and_much_smaller_is_returned(
     request_for: Any, speeds: dict[str, float]
 ) -> None:
     artifact, request = request_for()
-    speeds.update({"static, inputs of products only": 1.5, "dynamic": 1.5})
+    speeds.update({name: 1.5 for name in QUANTIZED if name != "static"})
     result = quantize(artifact, request)
     assert chosen(result) == "static"
     assert result.artifact.size_bytes < artifact.size_bytes / 2
