@@ -44,8 +44,7 @@ class QuantizeRequest:
         form: Which operators these weights are written for.
         accuracy_level: What the runtime's MatMulNBits may compute in; 0 as it likes, 4 int8.
         sensitivity: Whether to measure what each layer costs; mode ``auto`` does where it can.
-        trials: Most candidates that mode ``auto`` makes.
-        seconds: About how long mode ``auto`` may take before it stops making more.
+        budget: Most candidates that mode ``auto`` makes, and seconds after which it makes no more.
         target: Where the model will run.
         dims: Sizes of symbolic dimensions in made-up inputs.
         threads: Threads of sessions.
@@ -77,8 +76,7 @@ class QuantizeRequest:
     form: Form = "matmul-nbits"
     accuracy_level: int = 0
     sensitivity: bool = False
-    trials: int = 10
-    seconds: float = 900.0
+    budget: tuple[int, float] = (10, 900.0)
     target: Target = TARGETS["cpu"]
     dims: Mapping[str, int] = field(default_factory=dict)
     threads: int | None = None

@@ -40,7 +40,7 @@ def test_candidates_and_layers_are_shown_and_reported(
 ) -> None:
     monkeypatch.setattr(auto, "bench", partial(bench, isolate=False, rounds=3, runs=5))
     report = tmp_path / "report.html"
-    options = ["--mode", "auto", "--trials", "2", "--report", report, "--threads", "1"]
+    options = ["--mode", "auto", "--budget", "2", "900", "--report", report, "--threads", "1"]
     ended = run_cli(*arguments, *options)
     assert ended.code == 0, ended.err
     for words in ("candidates", "optimized", "static", "one layer quantized", "allowed is"):
@@ -57,7 +57,7 @@ def test_candidates_and_layers_are_shown_and_reported(
     [
         (["--mode", "auto", "--no-bench"], "measured speed"),
         (["--mode", "dynamic", "--sensitivity"], "no layers to measure"),
-        (["--mode", "auto", "--trials", "0"], "trials"),
+        (["--mode", "auto", "--budget", "0", "9"], "budget"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -86,7 +86,7 @@ class _AutoSearch:
     def run(self, float_passes: Sequence[Pass]) -> QuantizeResult:
         """Make, score and measure candidates; return the best."""
         request = self.job.request
-        self._deadline = time.monotonic() + request.seconds
+        self._deadline = time.monotonic() + request.budget[1]
         score = self.scorer(self.job.artifact)
         self.trials = [Trial(INPUT, artifact=self.job.artifact, score=score, allowed=True)]
         base = self._float(float_passes)
@@ -135,7 +135,7 @@ class _AutoSearch:
     def _spent(self, name: str) -> bool:
         """Tell whether the budget is spent, and note what was not tried for it."""
         made = len(self.trials) - 1
-        if made >= self.job.request.trials or time.monotonic() > self._deadline:
+        if made >= self.job.request.budget[0] or time.monotonic() > self._deadline:
             self.trials.append(Trial(name, self.job.request, note="not tried: the budget is spent"))
             return True
         return False

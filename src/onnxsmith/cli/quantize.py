@@ -182,20 +182,12 @@ _NAMES = 3
     help="Measure what each layer costs: the error with it alone quantized, and its time.",
 )
 @click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    default=10,
+    "--budget",
+    type=(click.IntRange(min=1), click.FloatRange(min=0)),
+    default=(10, 900.0),
     show_default=True,
-    metavar="N",
-    help="Most candidates that mode auto makes.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0),
-    default=900.0,
-    show_default=True,
-    metavar="S",
-    help="About how long mode auto may go on making candidates.",
+    metavar="N SECONDS",
+    help="Mode auto makes at most N candidates, and no more after so many seconds.",
 )
 @click.option(
     "--report",
@@ -236,8 +228,7 @@ def command(
     method: Method,
     samples: int,
     sensitivity: bool,
-    trials: int,
-    seconds: float,
+    budget: tuple[int, float],
     report: Path | None,
     no_bench: bool,
     target_name: str,
@@ -281,13 +272,11 @@ def command(
         method=method,
         samples=samples,
         sensitivity=sensitivity,
-        trials=trials,
-        seconds=seconds,
+        budget=budget,
         target=find_target(target_name),
         dims=parse_dims(dims),
         threads=threads,
         seed=seed,
-        progress=lambda words: click.echo(words, err=True),
     )
     _quantize(source, output, request, report, bench=not no_bench, as_json=as_json)
 
@@ -314,6 +303,7 @@ def _quantize(
     for path in (output, *([report] if report is not None else [])):
         check_writable(path)
     artifact = Artifact.load(source)
+    request = replace(request, progress=lambda words: click.echo(words, err=True))
     result = quantize(artifact, request)
     change = result.speed
     if bench and request.mode != "auto":

@@ -182,7 +182,7 @@ def test_the_faster_one_loses_to_the_budget(request_for: Any, speeds: dict[str, 
     artifact, request = request_for(SPOILT)
     speeds.update({"static": 0.1, "static, inputs of products only": 0.1})
     speeds.update({"float32, optimized": 0.9})
-    result = quantize(artifact, replace(request, trials=4))
+    result = quantize(artifact, replace(request, budget=(4, 900)))
     assert chosen(result) == "float32, optimized"
     assert any("no quantized candidate is better" in warning for warning in result.warnings)
     found = verdicts(result)
@@ -192,7 +192,7 @@ def test_the_faster_one_loses_to_the_budget(request_for: Any, speeds: dict[str, 
 
 def test_seconds_are_a_budget_too(request_for: Any, speeds: dict[str, float]) -> None:
     artifact, request = request_for()
-    result = quantize(artifact, replace(request, seconds=0.0))
+    result = quantize(artifact, replace(request, budget=(10, 0.0)))
     found = verdicts(result)
     assert found["static"] == "not tried: the budget is spent"
     assert chosen(result) == "input"
@@ -268,7 +268,7 @@ def test_less_is_better_for_errors(
         eval_data=f"npz:{tmp_path / 'test.npz'}",
         metric="rmse",
         max_drop=1.0,
-        trials=3,
+        budget=(3, 900),
         threads=1,
     )
     speeds.update({"static": 0.1, "dynamic": 0.2, "float32, optimized": 0.9})
