@@ -264,20 +264,16 @@ def command(
         scope=scope,
         both_activations=both_activations,
         qoperator=qoperator,
-        bits=int(bits),
-        block_size=block_size,
-        algorithm=algorithm,
-        form=form,
-        accuracy_level=accuracy_level,
         method=method,
         samples=samples,
-        sensitivity=sensitivity,
-        budget=budget,
         target=find_target(target_name),
         dims=parse_dims(dims),
         threads=threads,
         seed=seed,
     )
+    request = replace(request, bits=int(bits), block_size=block_size, algorithm=algorithm)
+    request = replace(request, form=form, accuracy_level=accuracy_level)
+    request = replace(request, sensitivity=sensitivity, budget=budget)
     _quantize(source, output, request, report, bench=not no_bench, as_json=as_json)
 
 
