@@ -94,7 +94,10 @@ def key_of(node: ir.Node, *, inputs: bool = True) -> Hashable | None:
             return None
         attributes.append((name, value))
     domain = "" if node.domain in STANDARD else node.domain
-    given = tuple(None if value is None else id(value) for value in node.inputs) if inputs else ()
+    read = list(node.inputs) if inputs else []
+    while read and read[-1] is None:  # left out at the end, or not written at all
+        read.pop()
+    given = tuple(None if value is None else id(value) for value in read)
     # Some operators give other results where an optional output is asked for.
     asked = tuple(bool(value.name) for value in node.outputs)
     return domain, node.op_type, node.overload, given, asked, tuple(sorted(attributes))

@@ -25,15 +25,21 @@ def check_operators(artifact: Artifact) -> None:
     """Refuse nodes that the definitions of their operators do not allow.
 
     Checked are names of nodes, and of the domains that ONNX defines numbers of inputs and outputs,
-    and attributes. Where ONNX lacks an operator, the runtime is asked whether it takes the model.
+    and attributes. A model that the runtime takes in spite of that is let through.
 
     Raises:
         SmithError: Naming the first node that is wrong.
     """
-    model = artifact.model
-    _check_names(model)
+    try:
+        _check_names(artifact.model)
+        _check_nodes(artifact.model)
+    except SmithError:
+        if not _runs(artifact):
+            raise
+
+
+def _check_nodes(model: ir.Model) -> None:
     schemas: dict[tuple[str, str, int], onnx.defs.OpSchema | None] = {}
-    unknown: list[tuple[ir.Node, int]] = []
     for node, version in _nodes(model):
         function = model.functions.get(node.op_identifier())
         if function is not None:
@@ -46,15 +52,13 @@ def check_operators(artifact: Artifact) -> None:
         if schema is not None:
             _check(node, schema)
         elif version and node.op_type not in _RUNTIME:
-            unknown.append((node, version))
-    if unknown and not _runs(artifact):
-        node, version = unknown[0]
-        domain = "ai.onnx" if node.domain in STANDARD else node.domain
-        raise _wrong(
-            node,
-            f"is of no operator of {domain} {version}",
-            "mend its name or the version, or give it the domain of the library that defines it",
-        )
+            domain = "ai.onnx" if node.domain in STANDARD else node.domain
+            raise _wrong(
+                node,
+                f"is of no operator of {domain} {version}",
+                "mend its name or the version, or give it the domain of the library that defines "
+                "it",
+            )
 
 
 def _check_names(model: ir.Model) -> None:

@@ -43,10 +43,15 @@ KINDS = ("unary", "binary", "constant", "shape", "transpose", "unsqueeze", "sque
 class Builder:
     """Grows a graph node by node.
 
+    Class attributes:
+        kinds: What to choose from: ``add_KIND`` are the methods.
+
     Args:
         seed: Decides everything.
         size: How many steps.
     """
+
+    kinds = KINDS
 
     def __init__(self, seed: int, size: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -61,7 +66,7 @@ class Builder:
             self.inputs.append(name)
             self.shapes[name] = self.pick(SHAPES)
         for _ in range(size):
-            getattr(self, f"add_{self.pick(KINDS)}")()
+            getattr(self, f"add_{self.pick(self.kinds)}")()
 
     def pick(self, items: Any) -> Any:
         return list(items)[int(self.rng.integers(len(items)))]
