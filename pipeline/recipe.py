@@ -68,6 +68,8 @@ class TrainRecipe(_Part):
     qat: bool = Field(False, description="Train in int8; the result is quantized.")
     keep_zeros: bool = Field(False, description="Parameters that are zero stay zero.")
     batch_norm: Literal["train", "frozen"] = "train"
+    augment: str | None = Field(None, description="Change images: flip=0.5:crop=2:rotate=10.")
+    workers: int = Field(1, ge=1, description="Threads that change batches ahead.")
     mixup: float | None = Field(None, gt=0, description="Blend samples.")
     patience: int | None = Field(None, ge=1, description="Stop after so many epochs no better.")
     metrics: tuple[str, ...] = Field((), description="Metric names; the task's where omitted.")

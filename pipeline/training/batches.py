@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +35,10 @@ class Shuffled:
         seed: Decides all orders.
         memory: The most bytes to hold; of larger sources a window is held and shuffled, and
             each epoch reads the source again.
-        augment: Changes batches.
+        augment: Change batches, one after the other.
+        workers: Threads that do so.
+        poisson: Take each sample into a batch by chance, ``batch_size`` of them on average, as
+            the accounting of privacy supposes; the samples have to fit in memory.
     """
 
     source: DataSource
@@ -40,7 +46,9 @@ class Shuffled:
     batch_size: int
     seed: int = 0
     memory: int = 2 * 1024**3
-    augment: Augment | None = None
+    augment: tuple[Augment, ...] = ()
+    workers: int = 1
+    poisson: bool = False
     _held: Batch | None = None
     _count: int | None = None
 
@@ -51,6 +59,10 @@ class Shuffled:
             SmithError: The data cannot be read, is empty, has no labels or does not fit.
         """
         return _ahead(lambda: self._epoch(number))
+
+    def batches_an_epoch(self) -> int:
+        """Return how many batches an epoch has."""
+        return math.ceil(self.count() / self.batch_size)
 
     def count(self) -> int:
         """Return the number of samples, which reads all of them the first time."""
@@ -63,13 +75,27 @@ class Shuffled:
         return self._count
 
     def _epoch(self, number: int) -> Iterator[Batch]:
-        rng = np.random.default_rng([self.seed, number])
-        for batch in self._ordered(rng):
-            yield batch if self.augment is None else self.augment(batch, rng)
+        ordered = self._ordered(np.random.default_rng([self.seed, number]))
+        if not self.augment:
+            yield from ordered
+            return
+
+        def changed(index: int, batch: Batch) -> Batch:
+            # Each batch has chances of its own, so that the workers' number changes nothing.
+            rng = np.random.default_rng([self.seed, number, index])
+            for change in self.augment:
+                batch = change(batch, rng)
+            return batch
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from _in_order(pool, changed, ordered, self.workers + 1)
 
     def _ordered(self, rng: np.random.Generator) -> Iterator[Batch]:
         if self._held is None and self._count is None:
             self._hold()
+        if self.poisson:
+            yield from self._by_chance(rng)
+            return
         if self._held is not None:
             order = rng.permutation(len(self._held))
             for start in range(0, len(order), self.batch_size):
@@ -84,6 +110,16 @@ class Shuffled:
                 yield from self._from_window(window, rng)
                 window, size = [], 0
         yield from self._from_window(window, rng)
+
+    def _by_chance(self, rng: np.random.Generator) -> Iterator[Batch]:
+        if self._held is None:
+            raise SmithError(
+                f"the data {self.source.name!r} does not fit in memory, as private training needs",
+                "limit it: add limit=N to the data",
+            )
+        share = min(self.batch_size / len(self._held), 1.0)
+        for _ in range(self.batches_an_epoch()):
+            yield self._held.take(rng.random(len(self._held)) < share)
 
     def _from_window(self, window: list[Batch], rng: np.random.Generator) -> Iterator[Batch]:
         if not window:
@@ -125,6 +161,22 @@ def _nbytes(batch: Batch) -> int:
     if batch.labels is not None:
         arrays.append(batch.labels)
     return sum(array.nbytes for array in arrays)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    change: Callable[[int, Batch], Batch],
+    batches: Iterator[Batch],
+    most: int,
+) -> Iterator[Batch]:
+    """Yield changed batches in the order they came, ``most`` of them in work at a time."""
+    pending: deque[Future[Batch]] = deque()
+    for index, batch in enumerate(batches):
+        pending.append(pool.submit(change, index, batch))
+        if len(pending) >= most:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def _ahead(make: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:

@@ -35,6 +35,8 @@ class TrainRequest:
         only: Patterns of the parameters that are trained; all where empty.
         no_decay: Patterns of parameters that weight decay leaves alone.
         batch_norm: ``train`` uses each batch's statistics, ``frozen`` those that the model has.
+        augment: Change images by chance: ``flip=0.5:crop=2:rotate=10:color=0.2:cutout=4``.
+        workers: Threads that change batches ahead of the training.
         mixup: Blend samples and labels in pairs; the parameter of the beta distribution.
         patience: Stop after so many epochs without a better score, and keep the best.
         metrics: What is scored; the task's own where empty.
@@ -66,6 +68,8 @@ class TrainRequest:
     only: tuple[str, ...] = ()
     no_decay: tuple[str, ...] = ()
     batch_norm: Literal["train", "frozen"] = "train"
+    augment: str | None = None
+    workers: int = 1
     mixup: float | None = None
     patience: int | None = None
     metrics: tuple[str, ...] = ()

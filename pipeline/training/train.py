@@ -22,7 +22,7 @@ from onnxsmith.pipeline.data import open_data, refuse_shared
 from onnxsmith.pipeline.data.base import Batch, DataSource
 from onnxsmith.pipeline.evaluation import evaluate
 from onnxsmith.pipeline.training.augment import mixup
-from onnxsmith.pipeline.training.batches import Shuffled
+from onnxsmith.pipeline.training.batches import Augment, Shuffled
 from onnxsmith.pipeline.training.checkpoint import Checkpoint
 from onnxsmith.pipeline.training.faults import first_bad, fit_labels
 from onnxsmith.pipeline.training.forms import (
@@ -33,6 +33,7 @@ from onnxsmith.pipeline.training.forms import (
     training_copy,
 )
 from onnxsmith.pipeline.training.graphs import GradientGraph, gradient_graph
+from onnxsmith.pipeline.training.images import ImageAugment
 from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.graph import GraphLoss
 from onnxsmith.pipeline.training.losses.table import make_loss
@@ -122,9 +123,8 @@ class _Run:
             self.trained.spec,
             request.batch_size,
             request.seed,
-            augment=mixup(request.mixup, class_count(artifact, self.graph.output))
-            if request.mixup
-            else None,
+            augment=self._changes(),
+            workers=request.workers,
         )
         self.rows: list[Epoch] = []
         self.best: tuple[float, dict[str, Array]] | None = None
@@ -154,6 +154,16 @@ class _Run:
         return TrainResult(
             made.with_step(step), tuple(self.rows), count, self.batches.count(), adapter
         )
+
+    def _changes(self) -> tuple[Augment, ...]:
+        """Return what is done to batches before they are learned."""
+        found: list[Augment] = []
+        if self.request.augment is not None:
+            found.append(ImageAugment.parse(self.request.augment))
+        if self.request.mixup:
+            classes = class_count(self.artifact, self.graph.output)
+            found.append(mixup(self.request.mixup, classes))
+        return tuple(found)
 
     def _graph(self) -> tuple[GradientGraph, bool, list[str]]:
         work = self.trained.clone()
@@ -252,6 +262,8 @@ class _Run:
             "batch_size": request.batch_size,
             "accumulate": request.accumulate,
             "seed": request.seed,
+            **({"augment": request.augment} if request.augment else {}),
+            **({"mixup": request.mixup} if request.mixup else {}),
             **({"lora": request.lora} if request.lora else {}),
             **({"qat": True} if request.qat else {}),
             "trained": sorted(self.stepper.layout.shapes),

@@ -101,6 +101,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="Normalize by each batch, or by what the model remembers.",
 )
+@click.option(
+    "--augment",
+    metavar="OPTIONS",
+    help="Change images by chance: flip=0.5:crop=2:rotate=10:color=0.2:cutout=4.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads that change batches ahead of the training.",
+)
 @click.option("--mixup", type=click.FloatRange(min=0, min_open=True), help="Blend samples.")
 @click.option(
     "--patience",
