@@ -70,6 +70,7 @@ class TrainRecipe(_Part):
     batch_norm: Literal["train", "frozen"] = "train"
     augment: str | None = Field(None, description="Change images: flip=0.5:crop=2:rotate=10.")
     workers: int = Field(1, ge=1, description="Threads that change batches ahead.")
+    private: str | None = Field(None, description="Privacy: noise=1.1:clip=1:delta=1e-5.")
     mixup: float | None = Field(None, gt=0, description="Blend samples.")
     patience: int | None = Field(None, ge=1, description="Stop after so many epochs no better.")
     metrics: tuple[str, ...] = Field((), description="Metric names; the task's where omitted.")

@@ -187,7 +187,15 @@ def training(result: TrainResult, loss: str, optimizer: str) -> Training:
         optimizer: Likewise.
     """
     epochs = tuple(
-        TrainedEpoch(row.number, row.loss, row.rate, dict(row.metrics), row.seconds, row.updates)
+        TrainedEpoch(
+            row.number,
+            row.loss,
+            row.rate,
+            dict(row.metrics),
+            row.seconds,
+            row.updates,
+            row.epsilon,
+        )
         for row in result.epochs
     )
     return Training(loss, optimizer, epochs, result.parameters, result.samples)

@@ -17,6 +17,7 @@ class TrainedEpoch:
         metrics: Scores on held-out data; rates from 0 to 1.
         seconds: Wall time.
         updates: Updates since the beginning.
+        epsilon: What they guarantee where training is private.
     """
 
     number: int
@@ -25,6 +26,7 @@ class TrainedEpoch:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     updates: int | None = None
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,8 @@ class Shuffled:
     def count(self) -> int:
         """Return the number of samples, which reads all of them the first time."""
         if self._count is None:
-            self._count = sum(len(batch) for batch in self._read())
-            if not self._count:
-                raise SmithError(
-                    f"the data {self.source.name!r} has no samples", "give data with samples"
-                )
+            self._hold()
+        assert self._count is not None  # _hold() counts
         return self._count
 
     def _epoch(self, number: int) -> Iterator[Batch]:
@@ -95,12 +92,14 @@ class Shuffled:
             self._hold()
         if self.poisson:
             yield from self._by_chance(rng)
-            return
-        if self._held is not None:
+        elif self._held is not None:
             order = rng.permutation(len(self._held))
             for start in range(0, len(order), self.batch_size):
                 yield self._held.take(order[start : start + self.batch_size])
-            return
+        else:
+            yield from self._windows(rng)
+
+    def _windows(self, rng: np.random.Generator) -> Iterator[Batch]:
         window: list[Batch] = []
         size = 0
         for batch in self._read():

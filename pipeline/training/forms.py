@@ -133,8 +133,8 @@ def parse_lora(text: str) -> LoraOptions:
     return cast(LoraOptions, from_texts(LoraOptions, "--lora", texts))
 
 
-def training_copy(artifact: Artifact, size: int) -> Artifact:
-    """Return a copy that takes batches of any size, if the model is made for one size alone.
+def training_copy(artifact: Artifact) -> Artifact:
+    """Return a copy that takes batches of any size: the last of an epoch may be a smaller one.
 
     Initializers that old models list as inputs as well are constants here.
     """
@@ -143,7 +143,7 @@ def training_copy(artifact: Artifact, size: int) -> Artifact:
     graph.inputs[:] = [v for v in graph.inputs if v.name not in graph.initializers]
     work.model.ir_version = max(work.model.ir_version, 4)  # before it, they had to be inputs
     fixed = fixed_batch(artifact.spec)
-    if fixed is None or fixed == size:
+    if fixed is None:
         return work
     return Artifact(FreeBatch().apply(work.model, PassContext()).model)
 

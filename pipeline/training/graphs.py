@@ -11,6 +11,7 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.differentiate import differentiate, writer_for
 from onnxsmith.passes.autodiff.path import may_flow
+from onnxsmith.passes.autodiff.per_example.clipped import clipped_gradients
 from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.passes.autodiff.prepare import OLDEST, prepare
 from onnxsmith.passes.autodiff.writer import Writer, static_shape
@@ -57,6 +58,7 @@ def gradient_graph(
     loss: Loss,
     output: str | None = None,
     remembered: dict[str, ir.Value] | None = None,
+    limit: float | None = None,
 ) -> GradientGraph:
     """Return the graph of a training step, without the update.
 
@@ -67,6 +69,7 @@ def gradient_graph(
         output: The output that the loss is of; by default the first of floats.
         remembered: Initializers, such as running means, to the values of the model that are their
             next content.
+        limit: Where given, the gradients are those of each sample, cut to this length, and summed.
 
     Raises:
         SmithError: The loss does not fit the output, a node cannot be differentiated, or no
@@ -98,7 +101,10 @@ def gradient_graph(
     InferShapes().apply(work, PassContext())
     by_name = {v.name: v for v in work.graph.inputs}
     trained = [by_name[name] for name in parameters]
-    gradients = differentiate(work, value, trained)
+    if limit is None:
+        gradients = differentiate(work, value, trained)
+    else:
+        gradients = clipped_gradients(work, value, trained, work.graph.inputs[0], limit)
     value = next(v for v in work.graph.outputs if v.name == value.name)
     outputs, made = [value], {}
     for name, parameter, gradient in zip(parameters, trained, gradients, strict=True):

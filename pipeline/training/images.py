@@ -105,7 +105,7 @@ class ImageAugment:
         if x.shape[1] != 3:
             return x
         grey = np.einsum("nchw,c->nhw", x, _GREY.astype(x.dtype))[:, None]
-        return grey + (x - grey) * vivid
+        return np.asarray(grey + (x - grey) * vivid)
 
 
 def _pick(x: Array, rows: Array, columns: Array) -> Array:
@@ -124,7 +124,7 @@ def _interpolated(x: Array, rows: Array, columns: Array) -> Array:
     right = (columns - left)[:, None].astype(x.dtype)
     upper = _pick(x, top, left) * (1 - right) + _pick(x, top, left + 1) * right
     lower = _pick(x, top + 1, left) * (1 - right) + _pick(x, top + 1, left + 1) * right
-    return upper * (1 - down) + lower * down
+    return np.asarray(upper * (1 - down) + lower * down)
 
 
 def _holes(x: Array, side: int, rng: np.random.Generator) -> Array:

@@ -42,7 +42,9 @@ class Logs:
             write_csv(self._table, rows)
         if self._events is not None:
             row = rows[-1]
-            self._events.add({"loss": row.loss, "rate": row.rate, **row.metrics}, row.number)
+            values = {"loss": row.loss, "rate": row.rate, **row.metrics}
+            values |= {} if row.epsilon is None else {"epsilon": row.epsilon}
+            self._events.add(values, row.number)
 
 
 def open_logs(table: Path | None, folder: Path | None) -> Logs:

@@ -37,6 +37,7 @@ class TrainRequest:
         batch_norm: ``train`` uses each batch's statistics, ``frozen`` those that the model has.
         augment: Change images by chance: ``flip=0.5:crop=2:rotate=10:color=0.2:cutout=4``.
         workers: Threads that change batches ahead of the training.
+        private: Cut and blur the gradient of each sample; ``noise=1.1:clip=1:delta=1e-5``.
         mixup: Blend samples and labels in pairs; the parameter of the beta distribution.
         patience: Stop after so many epochs without a better score, and keep the best.
         metrics: What is scored; the task's own where empty.
@@ -70,6 +71,7 @@ class TrainRequest:
     batch_norm: Literal["train", "frozen"] = "train"
     augment: str | None = None
     workers: int = 1
+    private: str | None = None
     mixup: float | None = None
     patience: int | None = None
     metrics: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ class Epoch:
         metrics: Scores on the held-out data.
         seconds: How long it took, scoring included.
         updates: Updates since the beginning.
+        epsilon: What they guarantee where training is private.
     """
 
     number: int
@@ -102,6 +105,7 @@ class Epoch:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     updates: int = 0
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,31 @@ from onnxsmith.runtime.memory import Array, Memory
 from onnxsmith.runtime.session import Binding, Session
 from onnxsmith.target import TARGETS, Target
 
+_NOISE = 0x6E6F697365  # apart from all other chances of the same seed
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is added to the sum of a batch's gradients.
+
+    Attributes:
+        deviation: Of each element.
+        samples: How many samples the sum is divided by.
+        seed: Of the noise; each update has its own.
+    """
+
+    deviation: float
+    samples: int
+    seed: int
+
+    def drawn(self, layout: Layout, update: int) -> Array:
+        """Return the noise of an update as a vector of the layout, whose gaps stay zero."""
+        rng = np.random.default_rng([self.seed, update, _NOISE])
+        return layout.pack(
+            {name: rng.normal(0, self.deviation, s).astype(layout.dtype)
+             for name, s in layout.shapes.items()}
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class StepOptions:
@@ -29,6 +54,7 @@ class StepOptions:
         average: Keep a moving average of the parameters: how much of it stays in each update.
         keep_zeros: Parameters that are zero at first stay zero, as pruned ones have to.
         no_decay: The parameters that weight decay leaves alone.
+        noise: What makes training private.
         target: Where the sessions run.
         threads: Threads of the sessions.
     """
@@ -39,6 +65,7 @@ class StepOptions:
     average: float | None = None
     keep_zeros: bool = False
     no_decay: frozenset[str] = frozenset()
+    noise: Noise | None = None
     target: Target = TARGETS["cpu"]
     threads: int | None = None
 
@@ -119,6 +146,11 @@ class Stepper:
         self._binding.run()
         return float(self._loss.read()[0])
 
+    def no_gradient(self) -> None:
+        """Take zero for the gradients: those of a batch without samples."""
+        gradient = self.vectors["gradient"]
+        gradient.write(np.zeros(gradient.size, gradient.dtype))
+
     def renew(self) -> None:
         """Make the gradient's session anew, with the seeds that its graph has now."""
         self._gradient.close()
@@ -155,6 +187,10 @@ class Stepper:
             length = float(self._scalars["norm"].read()[0]) * scale
             if length > self.options.clip:
                 scale *= self.options.clip / length
+        if self.options.noise is not None:
+            noise = self.options.noise
+            gradient.write(gradient.read() + noise.drawn(self.layout, self.updates))
+            scale = 1.0 / noise.samples
         self.updates += 1
         for word, value in (("rate", rate), ("step", self.updates), ("scale", scale)):
             self._scalars[word].write(np.array([value], np.float32))
@@ -245,7 +281,7 @@ class Stepper:
                 options.optimizer,
                 dtype,
                 shape,
-                scaled=options.accumulates or options.clip is not None,
+                scaled=options.accumulates or options.clip is not None or options.noise is not None,
                 average=options.average,
                 masked=options.keep_zeros,
                 grouped=self._grouped,

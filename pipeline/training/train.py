@@ -38,11 +38,12 @@ from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.graph import GraphLoss
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
+from onnxsmith.pipeline.training.privacy import PrivacyOptions
 from onnxsmith.pipeline.training.qat import QuantizedForm
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
 from onnxsmith.pipeline.training.selection import check_request, matches
-from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
+from onnxsmith.pipeline.training.stepper import Noise, StepOptions, Stepper
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
 
@@ -96,10 +97,16 @@ class _Run:
         self.schedule = make_schedule(request.schedule)
         self.rate = self.optimizer.rate if request.rate is None else request.rate
         self.loss = make_loss(request.loss)
+        self.privacy = PrivacyOptions.of(request)
+        if self.privacy is not None and not self.loss.separable:
+            raise UsageError(
+                f"the loss {request.loss!r} mixes samples, so that none is private",
+                "choose one that is a mean over samples, such as cross-entropy",
+            )
         self.form = (
             QuantizedForm.of(artifact, request) if request.qat else make_form(artifact, request)
         )
-        self.trained = training_copy(self.form.artifact, request.batch_size)
+        self.trained = training_copy(self.form.artifact)
         self.graph, self.random, remembered = self._graph()
         held = self.form.artifact.model.graph.initializers
         weights = {name: content(held[name]) for name in self.graph.gradients}
@@ -111,6 +118,7 @@ class _Run:
             average=request.average,
             keep_zeros=request.keep_zeros,
             no_decay=self.form.no_decay | {n for n in weights if matches(n, request.no_decay)},
+            noise=self._noise(),
             target=request.target,
             threads=request.threads,
         )
@@ -125,6 +133,7 @@ class _Run:
             request.seed,
             augment=self._changes(),
             workers=request.workers,
+            poisson=self.privacy is not None,
         )
         self.rows: list[Epoch] = []
         self.best: tuple[float, dict[str, Array]] | None = None
@@ -149,7 +158,10 @@ class _Run:
             weights = (self.best[1] if self.best is not None else {}) or self._weights()
         made = self.form.export(weights)
         count = sum(int(np.prod(shape)) for shape in self.stepper.layout.shapes.values())
-        step = Step("train", "train", self._about(), {"epochs": len(self.rows)})
+        found: dict[str, Any] = {"epochs": len(self.rows)}
+        if self.privacy is not None and self.rows:
+            found |= {"epsilon": self.rows[-1].epsilon, "delta": self.privacy.delta}
+        step = Step("train", "train", self._about(), found)
         adapter = self.form.adapter(weights) if isinstance(self.form, LoraForm) else None
         return TrainResult(
             made.with_step(step), tuple(self.rows), count, self.batches.count(), adapter
@@ -168,11 +180,13 @@ class _Run:
     def _graph(self) -> tuple[GradientGraph, bool, list[str]]:
         work = self.trained.clone()
         remembered: dict[str, ir.Value] = {}
-        if self.request.batch_norm == "train" and not self.form.frozen_statistics:
+        frozen = self.form.frozen_statistics or self.privacy is not None
+        if self.request.batch_norm == "train" and not frozen:
             remembered = train_batch_norm(work.model)
         names = [name for name in self.form.names if name not in remembered]
         random = train_dropout(work.model) > 0 or seed_random(work.model, self.request.seed) > 0
-        graph = gradient_graph(work, names, self.loss, self.request.output, remembered)
+        limit = None if self.privacy is None else self.privacy.clip
+        graph = gradient_graph(work, names, self.loss, self.request.output, remembered, limit)
         return graph, random, list(remembered)
 
     def _epoch(self, number: int, updates: int) -> Epoch:
@@ -183,6 +197,10 @@ class _Run:
         total, samples, held, rate = 0.0, 0, 0, self.rate
         for batch in self.batches.epoch(number):
             assert batch.labels is not None  # Shuffled refuses data without
+            if not len(batch):  # private batches are drawn by chance
+                self.stepper.no_gradient()
+                self.stepper.update(self._rate(updates, number))
+                continue
             labels = fit_labels(batch.labels, self.labels, self.graph.classes, self.graph.ignored)
             loss = self.stepper.gradient(batch.inputs, labels)
             if not math.isfinite(loss):
@@ -200,7 +218,20 @@ class _Run:
         metrics = self._score()
         seconds = time.perf_counter() - start
         done = self.stepper.updates
-        return Epoch(number + 1, total / max(samples, 1), rate, metrics, seconds, done)
+        loss = total / max(samples, 1)
+        return Epoch(number + 1, loss, rate, metrics, seconds, done, self._epsilon())
+
+    def _noise(self) -> Noise | None:
+        if self.privacy is None:
+            return None
+        deviation = self.privacy.noise * self.privacy.clip
+        return Noise(deviation, self.request.batch_size, self.request.seed)
+
+    def _epsilon(self) -> float | None:
+        if self.privacy is None:
+            return None
+        share = min(self.request.batch_size / self.batches.count(), 1.0)
+        return self.privacy.epsilon(share, self.stepper.updates)
 
     def _rate(self, updates: int, epoch: int) -> float:
         factor = self.schedule.at(self.stepper.updates, updates, epoch)
@@ -266,6 +297,7 @@ class _Run:
             **({"mixup": request.mixup} if request.mixup else {}),
             **({"lora": request.lora} if request.lora else {}),
             **({"qat": True} if request.qat else {}),
+            **({"private": request.private} if request.private else {}),
             "trained": sorted(self.stepper.layout.shapes),
         }
 

@@ -63,15 +63,18 @@ def _epochs(run: Training) -> Table:
     names = list(dict.fromkeys(name for epoch in run.epochs for name in epoch.metrics))
     columns = [Column("Epoch", True), Column("Loss", True)]
     columns += [Column(name, True) for name in names]
+    private = any(epoch.epsilon is not None for epoch in run.epochs)
+    columns += [Column("Epsilon", True)] if private else []
     columns += [Column("Rate", True), Column("Updates", True), Column("Time", True)]
     shown = run.epochs[-_MOST_ROWS:]
     note = f"The last {_MOST_ROWS} epochs." if len(shown) < len(run.epochs) else ""
-    rows = tuple(_row(epoch, names) for epoch in shown)
+    rows = tuple(_row(epoch, names, private) for epoch in shown)
     return Table("Epochs", tuple(columns), rows, note, compact=len(columns) <= 6)
 
 
-def _row(epoch: TrainedEpoch, names: list[str]) -> tuple[Cell, ...]:
+def _row(epoch: TrainedEpoch, names: list[str], private: bool) -> tuple[Cell, ...]:
     cells = [Cell(str(epoch.number)), Cell(units.number(epoch.loss))]
     cells += [Cell(units.metric(name, epoch.metrics.get(name))) for name in names]
+    cells += [Cell(units.number(epoch.epsilon))] if private else []
     cells += [Cell(units.number(epoch.rate)), Cell(units.count(epoch.updates))]
     return (*cells, Cell(units.seconds(epoch.seconds)))

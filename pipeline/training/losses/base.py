@@ -40,6 +40,11 @@ class Loss(abc.ABC):
         return Target(output.dtype, output.shape)
 
     @property
+    def separable(self) -> bool:
+        """Whether it is the mean over samples of a loss of each alone."""
+        return True
+
+    @property
     def ignored(self) -> int | None:
         """The label that is none of the classes and does not count, None where there is none."""
         return None

@@ -40,6 +40,11 @@ class CrossEntropy(Loss):
             raise UsageError("soft labels take no class weights", "weigh the labels themselves")
 
     @property
+    def separable(self) -> bool:
+        """Whether all samples weigh the same."""
+        return not self.weights and self.ignore is None
+
+    @property
     def ignored(self) -> int | None:
         """The label that does not count."""
         return self.ignore

@@ -67,6 +67,12 @@ class GraphLoss(Loss):
             )
         return cls(Artifact.from_proto(proto), text)
 
+    @property
+    def separable(self) -> bool:
+        """Whether it gives a number for each sample."""
+        shape = self.artifact.model.graph.outputs[0].shape
+        return shape is not None and len(shape) == 1
+
     def target(self, output: ir.Value) -> Target:
         """Return what the second input looks like."""
         value = self._inputs()[1]

@@ -16,6 +16,11 @@ _TINY = 1e-12
 class _OfEmbeddings(Loss):
     margin: float = 1.0
 
+    @property
+    def separable(self) -> bool:
+        """A sample's loss depends on the others."""
+        return False
+
     def target(self, output: ir.Value) -> Target:
         """Return one int64 class for each embedding."""
         return Target(INT64, ir.Shape(list(output.shape or [])[:1]))

@@ -113,6 +113,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Threads that change batches ahead of the training.",
 )
+@click.option(
+    "--private",
+    metavar="OPTIONS",
+    help="Differential privacy of each sample: noise=1.1:clip=1:delta=1e-5.",
+)
 @click.option("--mixup", type=click.FloatRange(min=0, min_open=True), help="Blend samples.")
 @click.option(
     "--patience",
@@ -203,7 +208,8 @@ def _show(row: Epoch, epochs: int) -> None:
     from onnxsmith.cli.output import print_line
 
     scores = "".join(f"  {name} {value:.4f}" for name, value in row.metrics.items())
+    epsilon = "" if row.epsilon is None else f"  epsilon {row.epsilon:.3f}"
     print_line(
-        f"epoch {row.number}/{epochs}  loss {row.loss:.4f}{scores}  "
+        f"epoch {row.number}/{epochs}  loss {row.loss:.4f}{scores}{epsilon}  "
         f"{row.updates} updates  {row.seconds:.1f} s"
     )

@@ -43,3 +43,11 @@ def test_a_broken_loss_leaves_a_gap():
     assert whole.count("edge s1") == 1
     assert gap.count("edge s1") == 0
     assert gap.count("speck s1") == 2
+
+
+def test_what_private_training_guarantees_stands_beside_each_epoch():
+    private = tuple(TrainedEpoch(n, 1.0, epsilon=n + 0.25) for n in (1, 2))
+    text = to_markdown(Report("t", trainings=(Training("mse", "sgd", private),)))
+    assert "| Epsilon |" in text
+    assert "| 2.25 |" in text
+    assert "Epsilon" not in to_markdown(REPORT)

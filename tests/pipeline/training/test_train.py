@@ -241,6 +241,23 @@ def test_a_row_is_logged_as_soon_as_its_epoch_is_done(tmp_path: Path) -> None:
     assert len(done) == 3 * 43
 
 
+@pytest.mark.parametrize("size", [32, 50])
+def test_a_model_of_one_batch_size_is_trained_on_any_and_keeps_its_signature(size: int) -> None:
+    fixed = network(
+        "h = Gemm(x, a, b) r = Relu(h) y = Gemm(r, c, d)",
+        {"a": (64, 32), "b": (32,), "c": (32, 10), "d": (10,)},
+        "32, 64",
+    )
+    fixed.model.graph.outputs[0].shape = ir.Shape([32, 10])
+    fixed = Artifact(fixed.model)
+    request = dataclasses.replace(REQUEST, batch_size=size, epochs=1, metrics=("accuracy",))
+    result = train(fixed, request)
+    free = train(perceptron(), request)
+    assert str(result.artifact.spec) == str(fixed.spec)
+    assert result.epochs[0].loss == pytest.approx(free.epochs[0].loss, rel=1e-5)
+    assert result.epochs[0].metrics == free.epochs[0].metrics
+
+
 def test_mixup_learns() -> None:
     request = dataclasses.replace(REQUEST, mixup=0.2, loss="cross-entropy:labels=soft")
     assert train(perceptron(), request).epochs[-1].metrics["accuracy"] > 0.85
