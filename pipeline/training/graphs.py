@@ -106,25 +106,15 @@ def gradient_graph(
     else:
         gradients = clipped_gradients(work, value, trained, work.graph.inputs[0], limit)
     value = next(v for v in work.graph.outputs if v.name == value.name)
-    outputs, made = [value], {}
-    for name, parameter, gradient in zip(parameters, trained, gradients, strict=True):
-        if gradient is None:
-            work.graph.inputs.remove(parameter)
-            parameter.const_value = contents[name]
-            work.graph.register_initializer(parameter)
-            continue
-        gradient.shape = parameter.shape
-        made[name] = gradient.name or ""
-        outputs.append(_own(work.graph, gradient, outputs))
-        made[name] = outputs[-1].name or ""
+    made = _gradient_outputs(work.graph, trained, gradients, contents, [value])
     if not made:
         raise SmithError(
             "no parameter leads to the loss: there is nothing to train",
             "freeze less, or name another output with --output",
         )
     produced = {v.name: v for node in work.graph for v in node.outputs}
-    outputs += [produced[name] for name in names.values()]
-    work.graph.outputs[:] = outputs
+    kept_next = [produced[name] for name in names.values()]
+    work.graph.outputs[:] = [value, *made.values(), *kept_next]
     plain_batch_norm(work)
     RemoveUnusedNodes().apply(work, PassContext())
     result = Artifact(work)
@@ -132,12 +122,33 @@ def gradient_graph(
         result,
         labels.name or "",
         value.name or "",
-        made,
+        {name: output.name or "" for name, output in made.items()},
         names,
         found.name or "",
         classes,
         loss.ignored,
     )
+
+
+def _gradient_outputs(
+    graph: ir.Graph,
+    trained: Sequence[ir.Value],
+    gradients: Sequence[ir.Value | None],
+    contents: dict[str, ir.TensorProtocol | None],
+    taken: list[ir.Value],
+) -> dict[str, ir.Value]:
+    """Return the outputs with gradients; parameters that have none become constants again."""
+    made: dict[str, ir.Value] = {}
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        name = parameter.name or ""
+        if gradient is None:
+            graph.inputs.remove(parameter)
+            parameter.const_value = contents[name]
+            graph.register_initializer(parameter)
+            continue
+        gradient.shape = parameter.shape
+        made[name] = _own(graph, gradient, [*taken, *made.values()])
+    return made
 
 
 def update_graph(
