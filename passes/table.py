@@ -52,6 +52,7 @@ PASSES = Table(
         "merge-views": "onnxsmith.passes.cleanup.merge_views:MergeViews",
         "merge-initializers": "onnxsmith.passes.cleanup.merge_initializers:MergeInitializers",
         "pool-means": "onnxsmith.passes.quantization.pool_means:PoolMeans",
+        "name-dimensions": "onnxsmith.passes.cleanup.name_dimensions:NameDimensions",
         "quantize-dynamic": "onnxsmith.passes.quantization.quantize_dynamic:QuantizeDynamic",
         "quantize-fp8": "onnxsmith.passes.quantization.quantize_fp8:QuantizeFp8",
         "quantize-static": "onnxsmith.passes.quantization.quantize_static:QuantizeStatic",
@@ -89,7 +90,7 @@ PASSES = Table(
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
     "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,unroll-loops,fold-sequences,remove-identities,"
-    "infer-shapes,fold-shapes,remove-no-ops,"
+    "infer-shapes,name-dimensions,fold-shapes,fold-constants,remove-no-ops,"
     "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states,merge-common-subexpressions"
 )
 _FINISH = (
@@ -103,7 +104,7 @@ _FUSION = (
 )
 # Standard operators that the runtime's kernels make faster: benchmarks/fusions.py.
 _STANDARD = "fuse-rms-norm:standard=true,fuse-rotary-embedding:standard=true,fuse-standard-attention,merge-views"
-_CONTRIB = "infer-shapes,fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
+_CONTRIB = "infer-shapes,fuse-gelu:runtime=true,fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxsmith.passes.match import is_op, made_by, same_dim
+from onnxsmith.passes.match import add_constant, is_op, made_by, same_dim
 from onnxsmith.passes.views import Atom, Size, View, is_view, merge_atoms, trace
 
 Dims = tuple[tuple[Atom, ...], tuple[Atom, ...], tuple[Atom, ...], tuple[Atom, ...]]
@@ -165,13 +165,25 @@ def _ungrouped(value: ir.Value, view: View, turned: bool) -> Operand | None:
 
 
 def _without_ones(value: ir.Value) -> ir.Value | None:
-    """Return the value of rank 4 that one of rank 5, its third dimension of size 1, is made of."""
+    """Return the value of rank 4 that one of rank 5, its third dimension of size 1, is made of.
+
+    One head may not be told apart: then it is.
+    """
     node = made_by(value, "Unsqueeze", "Reshape")
     source = None if node is None else node.inputs[0]
-    if source is None or source.shape is None or value.shape is None or len(source.shape) != 4:
+    if node is None or node.graph is None or source is None or source.shape is None:
         return None
-    wanted = [*value.shape[:2], *value.shape[3:]]
-    return source if all(map(same_dim, source.shape, wanted)) else None
+    wanted = [*_shape(value)[:2], *_shape(value)[3:]]
+    if len(source.shape) == 4:
+        return source if all(map(same_dim, source.shape, wanted)) else None
+    single = [wanted[0], *wanted[2:]]
+    if len(source.shape) != 3 or not all(map(same_dim, source.shape, single)):
+        return None
+    axes = add_constant(node.graph, np.array([1]), "one_head")
+    apart = ir.node("Unsqueeze", [source, axes])
+    node.graph.insert_before(node, apart)
+    apart.outputs[0].type, apart.outputs[0].shape = source.type, ir.Shape(wanted)
+    return apart.outputs[0]
 
 
 def _dims(view: View, turned: bool) -> Dims:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.fusion.contrib import contrib, declare, is_float, rank
+from onnxsmith.passes.fusion.contrib import DOMAIN, contrib, declare, is_float, rank
 from onnxsmith.passes.match import all_nodes, is_op, made_by, remove_if_dead, replace, same_dim
 
 _OPERATORS = {"none": "BiasGelu", "tanh": "FastGelu"}
@@ -31,17 +31,14 @@ class FuseBiasGelu(Pass):
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Fuse in the graph, its subgraphs and functions."""
-        count = sum(_fuse(node) for node in all_nodes(model) if is_op(node, "Gelu"))
+        count = sum(_fuse(node) for node in all_nodes(model) if _kind(node) is not None)
         if count:
             declare(model)
         return PassResult(model, bool(count), {"fused": count})
 
 
 def _fuse(gelu: ir.Node) -> bool:
-    attribute = gelu.attributes.get("approximate")
-    if attribute is not None and attribute.is_ref():
-        return False
-    kind = _OPERATORS.get("none" if attribute is None else attribute.as_string())
+    kind = _kind(gelu)
     total = gelu.inputs[0]
     add = made_by(total, "Add")
     if kind is None or total is None or add is None or not is_float(total):
@@ -54,6 +51,16 @@ def _fuse(gelu: ir.Node) -> bool:
             remove_if_dead(add)
             return True
     return False
+
+
+def _kind(gelu: ir.Node) -> str | None:
+    """Return the operator that a Gelu of a sum is."""
+    if gelu.domain == DOMAIN and len(gelu.inputs) == 1:
+        return {"Gelu": "BiasGelu", "FastGelu": "FastGelu"}.get(gelu.op_type)
+    attribute = gelu.attributes.get("approximate")
+    if not is_op(gelu, "Gelu") or (attribute is not None and attribute.is_ref()):
+        return None
+    return _OPERATORS.get("none" if attribute is None else attribute.as_string())
 
 
 def _is_bias(x: ir.Value | None, bias: ir.Value | None) -> bool:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.fusion.contrib import contrib, declare, is_float, version_of
 from onnxsmith.passes.match import array_of, is_op, made_by, only_user, replace
 
 _OPSET = 20
@@ -22,26 +23,36 @@ class FuseGelu(Pass):
     ``0.5 x (1 + erf(x / sqrt(2))) = Gelu(x)``, and with ``approximate = tanh``
     ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``, in any order of the factors.
 
-    What is left alone: models below opset 20, which has the operator; constants that differ by more
-    than a part in 10,000; inner values that anything else reads.
+    What is left alone: models below opset 20, which has the operator, unless the runtime's own will
+    do; constants that differ by more than a part in 10,000; inner values that anything else reads.
+
+    Attributes:
+        runtime: Whether below opset 20 ``com.microsoft.Gelu`` and ``com.microsoft.FastGelu`` will
+            do, for float32 and float16.
 
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
     """
 
     name: ClassVar[str] = "fuse-gelu"
 
+    runtime: bool = False
+
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Fuse in the graph and its subgraphs."""
-        if (model.opset_imports.get("") or 0) < _OPSET:
+        standard = version_of(model) >= _OPSET
+        if not standard and not self.runtime:
             return PassResult(model, False, {"refused": f"Gelu needs opset {_OPSET}"})
         count = 0
         for graph in model.graphs():
             for node in list(graph):
-                count += is_op(node, "Erf", "Tanh") and _fuse(node)
+                if standard or is_float(node.inputs[0] if node.inputs else None):
+                    count += is_op(node, "Erf", "Tanh") and _fuse(node, standard)
+        if count and not standard:
+            declare(model)
         return PassResult(model, bool(count), {"fused": count})
 
 
-def _fuse(node: ir.Node) -> bool:
+def _fuse(node: ir.Node, standard: bool) -> bool:
     argument = node.inputs[0]
     if argument is None:
         return False
@@ -49,8 +60,12 @@ def _fuse(node: ir.Node) -> bool:
     result = None if source is None else _whole(node, source)
     if source is None or result is None:
         return False
-    attributes = {} if node.op_type == "Erf" else {"approximate": "tanh"}
-    replace(result, ir.node("Gelu", [source], attributes))
+    exact = node.op_type == "Erf"
+    if standard:
+        fused = ir.node("Gelu", [source], {} if exact else {"approximate": "tanh"})
+    else:
+        fused = contrib("Gelu" if exact else "FastGelu", [source], {})
+    replace(result, fused)
     return True
 
 

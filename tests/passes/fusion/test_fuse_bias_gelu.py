@@ -66,3 +66,43 @@ def test_it_is_fused_with_equal_numbers(
 def test_what_does_not_fit_stays(text: str, load_text: Callable[..., Artifact]) -> None:
     artifact = load_text(text, WEIGHTS, opset=20)
     assert census(run(artifact).model) == census(artifact.model)
+
+
+ERF = "d = Div(a, r) e = Erf(d) s = Add(e, o) m = Mul(a, s) y = Mul(m, h)"
+TANH = (
+    "p = Pow(a, t) q = Mul(p, k) u = Add(a, q) v = Mul(u, z) w = Tanh(v) s = Add(w, o) "
+    "m = Mul(a, h) y = Mul(m, s)"
+)
+NUMBERS = "float r = {1.41421356}, float o = {1}, float h = {0.5}, float t = {3}, float k = {0.044715}, float z = {0.79788456}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "after"), [(ERF, "com.microsoft.BiasGelu"), (TANH, "com.microsoft.FastGelu")]
+)
+def test_below_opset_20_the_runtimes_own_will_do(
+    steps: str, after: str, load_text: Callable[..., Artifact]
+) -> None:
+    artifact = load_text(f"f ({X}) => ({Y}) <{NUMBERS}> {{ a = Add(x, b) {steps} }}", WEIGHTS)
+    found = artifact.model.clone()
+    passes = "infer-shapes,fuse-gelu:runtime=true,fuse-bias-gelu,remove-unused-nodes"
+    for pass_ in PassPipeline.parse(passes).passes:
+        found = pass_.apply(found, PassContext()).model
+    assert census(found) == {after: 1}
+    feeds = probe_inputs(artifact.model, artifact.spec, {"N": 3}, seed=1, default=3)
+    with Session(artifact, optimize=False) as session:
+        expected = session.run(feeds)["y"]
+    with Session(Artifact(found), optimize=False) as session:
+        np.testing.assert_allclose(session.run(feeds)["y"], expected, rtol=2e-5, atol=2e-6)
+
+
+def test_below_opset_20_there_is_no_standard_gelu(load_text: Callable[..., Artifact]) -> None:
+    double = "f (double[N,4] x) => (double[N,4] y) <double r = {1.41421356}, double o = {1}, double h = {0.5}> { a = Identity(x) STEPS }"
+    for passes, text in (
+        ("fuse-gelu", f"f ({X}) => ({Y}) <{NUMBERS}> {{ a = Identity(x) {ERF} }}"),
+        ("fuse-gelu:runtime=true", double.replace("STEPS", ERF)),
+    ):
+        artifact = load_text(text, opset=18)
+        model = artifact.model.clone()
+        for pass_ in PassPipeline.parse(f"infer-shapes,{passes}").passes:
+            model = pass_.apply(model, PassContext()).model
+        assert census(model) == census(artifact.model)
