@@ -91,6 +91,6 @@ def fit_labels(
     if not fits:
         raise SmithError(
             f"the labels have shape {list(labels.shape)}, which the loss does not take",
-            f"it takes {spec}; choose another --loss or --output",
+            f"it takes {spec}; choose another --loss or --output-name",
         )
     return np.ascontiguousarray(result)

@@ -110,7 +110,7 @@ def gradient_graph(
     if not made:
         raise SmithError(
             "no parameter leads to the loss: there is nothing to train",
-            "freeze less, or name another output with --output",
+            "freeze less, or name another output with --output-name",
         )
     produced = {v.name: v for node in work.graph for v in node.outputs}
     kept_next = [produced[name] for name in names.values()]

@@ -46,6 +46,8 @@ class TrainRequest:
         resume: Go on from the checkpoint.
         log: A CSV file, written anew after each epoch.
         tensorboard: A folder that gets an event file with a point an epoch.
+        parallel: Processes that each compute the gradient of ``batch_size`` samples.
+        engine: Where they run: on this machine, or as actors of a Ray cluster.
         seed: Decides the order of samples and all that is random.
         target: Where to train.
         threads: Threads of the sessions.
@@ -80,6 +82,8 @@ class TrainRequest:
     resume: bool = False
     log: Path | None = None
     tensorboard: Path | None = None
+    parallel: int = 1
+    engine: Literal["local", "ray"] = "local"
     seed: int = 0
     target: Target = TARGETS["cpu"]
     threads: int | None = None

@@ -17,7 +17,7 @@ def check_request(request: TrainRequest) -> None:
     Raises:
         UsageError: There is one.
     """
-    for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
+    for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("parallel", 1)):
         if getattr(request, name) < least:
             raise UsageError(f"{name} is below {least}", "give a positive number")
     if request.qat and request.lora:

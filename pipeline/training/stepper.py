@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
+from onnxsmith.passes.autodiff.training_form import seed_random
 from onnxsmith.pipeline.training.graphs import GradientGraph, norm_graph, sum_graph, update_graph
 from onnxsmith.pipeline.training.layout import Layout
 from onnxsmith.pipeline.training.optimizers.base import Optimizer
@@ -151,8 +152,23 @@ class Stepper:
         gradient = self.vectors["gradient"]
         gradient.write(np.zeros(gradient.size, gradient.dtype))
 
-    def renew(self) -> None:
-        """Make the gradient's session anew, with the seeds that its graph has now."""
+    def take(self, parameters: Array, remembered: Mapping[str, Array]) -> None:
+        """Replace the vector of parameters, and what the model remembers."""
+        self.vectors["parameter"].write(parameters)
+        self.remember(remembered)
+
+    def memories(self) -> dict[str, Array]:
+        """Return copies of what the model remembers, by name."""
+        return {name: memory.read().reshape(s) for name, (memory, s) in self.remembered.items()}
+
+    def remember(self, content: Mapping[str, Array]) -> None:
+        """Replace what the model remembers."""
+        for name, array in content.items():
+            self.remembered[name][0].write(array.ravel())
+
+    def renew(self, seed: int) -> None:
+        """Make the gradient's session anew, its random operators seeded by a number."""
+        seed_random(self.graph.artifact.model, seed)
         self._gradient.close()
         self._gradient = self._session(self.graph.artifact)
         self._binding = self._bind_gradient()
@@ -200,10 +216,7 @@ class Stepper:
     def weights(self, *, averaged: bool = False) -> dict[str, Array]:
         """Return copies of the parameters, or of their moving average, and what is remembered."""
         vector = self.vectors["average" if averaged else "parameter"].read()
-        kept = {
-            name: memory.read().reshape(shape) for name, (memory, shape) in self.remembered.items()
-        }
-        return {**self.layout.unpack(vector), **kept}
+        return {**self.layout.unpack(vector), **self.memories()}
 
     def state(self) -> dict[str, Array]:
         """Return copies of all that the next step depends on."""

@@ -38,12 +38,13 @@ from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.graph import GraphLoss
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
+from onnxsmith.pipeline.training.parallel.start import make_stepper
 from onnxsmith.pipeline.training.privacy import PrivacyOptions
 from onnxsmith.pipeline.training.qat import QuantizedForm
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
 from onnxsmith.pipeline.training.selection import check_request, matches
-from onnxsmith.pipeline.training.stepper import Noise, StepOptions, Stepper
+from onnxsmith.pipeline.training.stepper import Noise, StepOptions
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
 
@@ -122,14 +123,14 @@ class _Run:
             target=request.target,
             threads=request.threads,
         )
-        self.stepper = Stepper(self.graph, weights, kept, options)
+        self.stepper = make_stepper(request, self.graph, weights, kept, options)
         self.labels = self.graph.artifact.spec.input(self.graph.labels)
         if request.mixup and self.labels.dtype == "int64":
             raise UsageError("mixup makes soft labels", "give --loss cross-entropy:labels=soft")
         self.batches = Shuffled(
             self.source,
             self.trained.spec,
-            request.batch_size,
+            request.batch_size * request.parallel,
             request.seed,
             augment=self._changes(),
             workers=request.workers,
@@ -143,9 +144,8 @@ class _Run:
         """Run the epochs that are left."""
         with self.stepper, self.logs:
             first = self._resume()
-            per_epoch = math.ceil(
-                self.batches.count() / (self.request.batch_size * self.request.accumulate)
-            )
+            size = self.batches.batch_size * self.request.accumulate
+            per_epoch = math.ceil(self.batches.count() / size)
             for number in range(first, self.request.epochs):
                 row = self._epoch(number, per_epoch * self.request.epochs)
                 self.rows.append(row)
@@ -192,8 +192,7 @@ class _Run:
     def _epoch(self, number: int, updates: int) -> Epoch:
         start = time.perf_counter()
         if self.random:
-            seed_random(self.graph.artifact.model, self.request.seed * _SEEDS + number + 1)
-            self.stepper.renew()
+            self.stepper.renew(self.request.seed * _SEEDS + number + 1)
         total, samples, held, rate = 0.0, 0, 0, self.rate
         for batch in self.batches.epoch(number):
             assert batch.labels is not None  # Shuffled refuses data without
@@ -225,12 +224,12 @@ class _Run:
         if self.privacy is None:
             return None
         deviation = self.privacy.noise * self.privacy.clip
-        return Noise(deviation, self.request.batch_size, self.request.seed)
+        return Noise(deviation, self.request.batch_size * self.request.parallel, self.request.seed)
 
     def _epsilon(self) -> float | None:
         if self.privacy is None:
             return None
-        share = min(self.request.batch_size / self.batches.count(), 1.0)
+        share = min(self.batches.batch_size / self.batches.count(), 1.0)
         return self.privacy.epsilon(share, self.stepper.updates)
 
     def _rate(self, updates: int, epoch: int) -> float:
@@ -292,6 +291,7 @@ class _Run:
             "epochs": request.epochs,
             "batch_size": request.batch_size,
             "accumulate": request.accumulate,
+            **({"parallel": request.parallel} if request.parallel > 1 else {}),
             "seed": request.seed,
             **({"augment": request.augment} if request.augment else {}),
             **({"mixup": request.mixup} if request.mixup else {}),

@@ -78,6 +78,6 @@ def class_axis(output: ir.Value) -> int:
     if rank is None or rank < 2:
         raise SmithError(
             f"the output {output.name!r} is no batch of class scores",
-            "choose another --loss, or name the output with --output",
+            "choose another --loss, or name the output with --output-name",
         )
     return rank - 1 if rank <= 3 else 1

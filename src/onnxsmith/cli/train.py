@@ -68,6 +68,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Batches whose gradients make one update.",
 )
+@click.option(
+    "--parallel",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that each compute the gradient of a batch; one update is made of all.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where those processes run: here, or on a Ray cluster.",
+)
 @click.option("--clip", type=click.FloatRange(min=0), help="The greatest length of the gradient.")
 @click.option(
     "--average",
