@@ -17,7 +17,7 @@ INSTALL := $(PIP) install --constraint constraints.txt
 EDITABLE := $(INSTALL) --no-build-isolation --editable
 
 # All but what .installed-frameworks installs by itself.
-ALL_EXTRAS := sklearn,torch,images,tensorflow,keras,tflite,lightgbm,catboost,huggingface,tensorboard,dev
+ALL_EXTRAS := sklearn,torch,images,tensorflow,keras,tflite,lightgbm,catboost,huggingface,tensorboard,ray,dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -7,7 +7,7 @@ import pickle
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Protocol
+from typing import IO, Protocol
 
 import onnx
 
@@ -122,7 +122,7 @@ class Workers(Protocol):
         """End the replicas."""
 
 
-def write_message(stream: BinaryIO, message: object) -> None:
+def write_message(stream: IO[bytes], message: object) -> None:
     """Write an object to a pipe between processes of one run."""
     data = pickle.dumps(message, protocol=5)
     stream.write(_HEAD.pack(len(data)))
@@ -130,7 +130,7 @@ def write_message(stream: BinaryIO, message: object) -> None:
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> object:
+def read_message(stream: IO[bytes]) -> object:
     """Read an object that a process of the same run wrote.
 
     Raises:
