@@ -20,6 +20,7 @@ from onnxsmith.passes.quantization.select import Selection
 from onnxsmith.passes.quantization.static.place import place
 from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plan
 from onnxsmith.passes.quantization.static.scales import Style, fit_values
+from onnxsmith.passes.quantization.static.tables import store_tables
 from onnxsmith.runtime.cpu import products_saturate
 from onnxsmith.target import Target
 
@@ -37,7 +38,8 @@ class QuantizeStatic(QuantizingPass):
     ``x = s (q - z)`` for each tensor, written as pairs of QuantizeLinear and DequantizeLinear
     where the runtime takes them into integer kernels: around convolutions and matrix products
     with constant weights, and around additions, pools and their like between these. Biases become
-    int32 at the scale ``s_x s_w``. A Relu, or a Clip from 0, costs nothing: rounding clips as well.
+    int32 at the scale ``s_x s_w``, tables of embeddings int8. A Relu, or a Clip from 0, costs
+    nothing: rounding clips as well.
 
     Options:
         per_channel: One scale an output channel of a weight, or one a weight.
@@ -116,6 +118,7 @@ class QuantizeStatic(QuantizingPass):
         _refuse_nothing(plan)
         kept = {value: found.ranges[value.name or ""] for value in plan.values()}
         place(model.graph, plan, fit_values(plan, kept, style), style)
+        store_tables(model.graph, plan, scope.selection, style)
         return PassResult(model, True, self._details(context, plan, found, style))
 
     def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:

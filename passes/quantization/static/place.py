@@ -29,10 +29,10 @@ def place(graph: ir.Graph, plan: Plan, fitted: Mapping[ir.Value, Affine], style:
         fitted: The scale and zero point of each rounded value.
         style: How weights become integers.
     """
-    weights = _Weights(graph, style)
+    weights, values = _Weights(graph, style), plan.values()
     for node in plan.nodes:
         weights.round(node, plan, fitted)
-    for value in plan.values():
+    for value in values:
         _place_pair(graph, plan, value, fitted[value])
     _drop_unused(graph)
 

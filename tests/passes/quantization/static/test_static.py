@@ -140,6 +140,8 @@ def test_the_result_is_near(options: dict[str, object], least: float) -> None:
         ("a = Conv(x, w) s = Sigmoid(a) m = Mul(a, s) y = Conv(m, v)", {"w": W, "v": V}),
         ("a = Conv(x, w) s = LeakyRelu(a) m = Concat<axis = 0>(a, s) y = Conv(m, v)",
          {"w": W, "v": V}),
+        ("a = Conv(x, w) s = Mul(a, b4) m = Add(s, b4) y = Conv(m, v)",
+         {"w": W, "v": V, "b4": B.reshape(1, 6, 1, 1)}),
         ("a = Conv(x, w) r = Relu(a) m = MaxPool<kernel_shape = [2, 2]>(r) y = Conv(m, v)",
          {"w": W, "v": V}),
         ("a = Conv(x, w) r = Relu(a) m = AveragePool<kernel_shape = [2, 2]>(r) y = Conv(m, v)",
@@ -243,6 +245,22 @@ def test_layers_whose_values_are_useless_stay_in_float_with_a_reason() -> None:
     }
     assert result.details["quantized"] == 1
     assert "w" in result.model.graph.initializers, "the float layers still read it"
+
+
+def test_tables_are_stored_in_int8() -> None:
+    table = (RNG.standard_normal((2048, 8)) * np.geomspace(0.1, 10, 8)).astype(np.float32)
+    body = "(int64[N] i) => (float[N,7] y) { x = Gather(t, i) y = MatMul(x, m) }"
+    weight = RNG.standard_normal((8, 7)).astype(np.float32)
+    original = model(body, t=table, m=weight)
+    rows = RNG.integers(0, 2048, 64)
+    found = quantized(original, data=samples(rows, "i"))
+    assert stored(found, "t_quantized").dtype == np.int8
+    assert "t" not in found.graph.initializers
+    with Session(Artifact(found), optimize=False) as session:
+        y = session.run({"i": rows})["y"]
+    assert 33 < snr_db(y, table[rows] @ weight) < 50
+    kept = quantized(original, data=samples(rows, "i"), exclude=("Gather",))
+    assert "t" in kept.graph.initializers
 
 
 def test_what_cannot_be_quantized_is_refused() -> None:

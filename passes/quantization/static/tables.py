@@ -1,0 +1,42 @@
+"""Store tables of embeddings in int8."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnxsmith.passes.match import is_op, tensor_of
+from onnxsmith.passes.quantization.dynamic.embeddings import gather
+from onnxsmith.passes.quantization.dynamic.writer import LeaveFloat, Writer
+from onnxsmith.passes.quantization.select import Selection
+from onnxsmith.passes.quantization.static.plan import Plan
+from onnxsmith.passes.quantization.static.scales import Style
+
+
+def store_tables(graph: ir.Graph, plan: Plan, selection: Selection, style: Style) -> None:
+    """Store the tables that rows are taken from in int8; those left in float are noted.
+
+    Args:
+        graph: The main graph; edited.
+        plan: Where what stays in float is noted.
+        selection: What the user wants quantized.
+        style: Whether each column has a scale of its own.
+    """
+    writer = Writer(graph, style.per_channel)
+    for node in list(graph):
+        if not is_op(node, "Gather") or not _reads_a_table(node):
+            continue
+        if reason := selection.refusal(node):
+            plan.left.add(node, reason)
+            continue
+        try:
+            gather(writer, node)
+        except LeaveFloat as error:
+            plan.left.add(node, str(error))
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]
+
+
+def _reads_a_table(node: ir.Node) -> bool:
+    tensor = tensor_of(node.inputs[0])
+    return tensor is not None and tensor.dtype == ir.DataType.FLOAT
