@@ -85,6 +85,7 @@ class QuantizeStatic(QuantizingPass):
             SmithError: The data are empty, random, few, or hold NaN or infinity; the model is
                 quantized already, too old, or nothing in it can be quantized.
         """
+        self.selection.check(model)  # before the long work
         found = self.calibrate(model, context)
         return self.write(model, found, context)
 
@@ -118,7 +119,7 @@ class QuantizeStatic(QuantizingPass):
         _refuse_nothing(plan)
         kept = {value: found.ranges[value.name or ""] for value in plan.values()}
         place(model.graph, plan, fit_values(plan, kept, style), style)
-        store_tables(model.graph, plan, scope.selection, style)
+        store_tables(model.graph, plan, self.selection, style)
         return PassResult(model, True, self._details(context, plan, found, style))
 
     def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:
