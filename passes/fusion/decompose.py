@@ -9,18 +9,20 @@ import onnx_ir as ir
 
 from onnxsmith.errors import UsageError
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.fusion import plain_activations, plain_attention, plain_norms
+from onnxsmith.passes.fusion import plain_activations, plain_attention, plain_norms, plain_rotary
 from onnxsmith.passes.fusion.contrib import DOMAIN, take_over
 from onnxsmith.passes.fusion.plain import Plain, Values, Writer
 from onnxsmith.passes.match import STANDARD, all_nodes
 from onnxsmith.plugins import suggestion
 
 _STANDARD: dict[str, Writer] = {
+    "Attention": plain_attention.standard,
     "Gelu": plain_activations.gelu,
     "GroupNormalization": plain_norms.group_norm,
     "HardSwish": plain_activations.hard_swish,
     "LayerNormalization": plain_norms.layer_norm,
     "RMSNormalization": plain_norms.rms_norm,
+    "RotaryEmbedding": plain_rotary.rotary,
     "SimplifiedLayerNormalization": plain_norms.rms_norm,
     "Swish": plain_activations.swish,
 }
@@ -31,6 +33,7 @@ _CONTRIBUTED: dict[str, Writer] = {
     "Gelu": plain_activations.gelu,
     "MultiHeadAttention": plain_attention.separate,
     "QuickGelu": plain_activations.quick_gelu,
+    "RotaryEmbedding": plain_rotary.rotary,
     "SkipLayerNormalization": plain_norms.skip_layer_norm,
     "SkipSimplifiedLayerNormalization": plain_norms.skip_rms_norm,
 }
@@ -43,15 +46,17 @@ class Decompose(Pass):
 
     Undoes the fusions: ``Gelu(x) = 0.5 x (1 + erf(x / sqrt(2)))``,
     ``QuickGelu(x) = x Sigmoid(a x)``, ``HardSwish(x) = x HardSigmoid(x)``, normalizations as
-    ``(x - mean) / deviation * g + b``, attention as ``Softmax(s Q K' + m) V``. Normalizations of
-    halves are computed in float32, as their kernels do.
+    ``(x - mean) / deviation * g + b``, attention as ``Softmax(s Q K' + m) V``, rotary embedding as
+    ``Concat(x1 cos - x2 sin, x2 cos + x1 sin)``. Normalizations of halves are computed in float32,
+    as their kernels do.
 
     Attributes:
         ops: Which operators, such as ``Gelu+Attention``; all that are known where it is empty.
 
-    What is left alone: attention that is causal, rotates its operands, or has a past, a padding
-    mask or a bias of its own; values of unknown element type; groups of values of unknown rank;
-    scales of another element type; functions, and models below opset 13.
+    What is left alone: attention that rotates its operands, bounds its scores, or has a past, a
+    padding mask or a bias of its own; rotary embedding of a part of the heads or of neighbors;
+    values of unknown element type; groups of values of unknown rank; scales of another element
+    type; functions, and models below opset 13.
 
     Source: the operators' definitions in ONNX and in ONNX Runtime's contributed operators.
     """

@@ -69,6 +69,13 @@ class Plain:
             self._known[key] = add_constant(self.model.graph, array, "integers")
         return self._known[key]
 
+    def whole(self, number: int) -> ir.Value:
+        """Return a constant whole number, of rank 0."""
+        key = (int, number)
+        if key not in self._known:
+            self._known[key] = add_constant(self.model.graph, np.array(number), "integer")
+        return self._known[key]
+
     def mean(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
         """Return the mean over some dimensions, which are kept with size one."""
         if self.version < _AXES_ARE_INPUTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.fusion.contrib import float_attribute, rank
@@ -12,13 +13,14 @@ from onnxsmith.passes.match import input_of, int_attribute, ints_attribute
 
 _HEADS_INNER = [0, 2, 1, 3]
 _KEYS_TURNED = [0, 1, 3, 2]
+_TRILU = 14  # the first opset with that operator
 
 
 def packed(plain: Plain, node: ir.Node) -> Values | None:
     """Write the runtime's Attention: one product for queries, keys and values, then split."""
     x, weight, bias, added = (input_of(node, index) for index in (0, 1, 2, 5))
     heads = int_attribute(node, "num_heads")
-    if x is None or x.dtype is None or weight is None or not heads or _is_special(node):
+    if x is None or x.dtype is None or weight is None or not heads or _is_special(plain, node):
         return None
     if not is_left_out(node, 3, 5) or not is_left_out(node, 6):
         return None
@@ -32,14 +34,15 @@ def packed(plain: Plain, node: ir.Node) -> Values | None:
     product = plain.make("MatMul", [x, weight])
     product = product if bias is None else plain.make("Add", [product, bias])
     query, key, value = (_split(plain, v, heads) for v in plain.split(product, sizes))
-    return [_core(plain, query, key, value, added, scale, sizes[2])]
+    weights = _weights(plain, query, key, added, scale, causal=_is_causal(node))
+    return [_merged(plain, plain.make("MatMul", [weights, value]), sizes[2])]
 
 
 def separate(plain: Plain, node: ir.Node) -> Values | None:
     """Write the runtime's MultiHeadAttention of queries, keys and values."""
     query, key, value = typed(node), input_of(node, 1), input_of(node, 2)
     added, heads = input_of(node, 5), int_attribute(node, "num_heads")
-    if query is None or key is None or value is None or not heads or _is_special(node):
+    if query is None or key is None or value is None or not heads or _is_special(plain, node):
         return None
     if not is_left_out(node, 3, 5) or not is_left_out(node, 6) or rank(query) != 3:
         return None
@@ -52,13 +55,64 @@ def separate(plain: Plain, node: ir.Node) -> Values | None:
         return None
     keys, values = (_split(plain, v, heads) if rank(v) == 3 else v for v in (key, value))
     total = depth if rank(value) == 3 else depth * heads
-    return [_core(plain, _split(plain, query, heads), keys, values, added, scale, total)]
+    queries = _split(plain, query, heads)
+    weights = _weights(plain, queries, keys, added, scale, causal=_is_causal(node))
+    return [_merged(plain, plain.make("MatMul", [weights, values]), total)]
 
 
-def _is_special(node: ir.Node) -> bool:
-    """Tell whether a node is causal, rotates its operands, or has results to be read later."""
+def standard(plain: Plain, node: ir.Node) -> Values | None:
+    """Write the standard Attention, of operands with or without their heads told apart."""
+    query, key, value = typed(node), input_of(node, 1), input_of(node, 2)
+    mask, causal = input_of(node, 3), int_attribute(node, "is_causal", 0)
+    if query is None or key is None or value is None or causal is None or is_read(node, 1):
+        return None
+    if not is_left_out(node, 4) or float_attribute(node, "softcap", 0.0) != 0:
+        return None
+    places = rank(query)
+    if places not in (3, 4) or rank(key) != places or rank(value) != places:
+        return None
+    many, few = _heads(node, query, "q"), _heads(node, key, "kv")
+    size, depth = _last(query), _last(value)
+    if not isinstance(many, int) or not isinstance(few, int):
+        return None
+    if not isinstance(size, int) or not isinstance(depth, int):
+        return None
+    size, depth = (size, depth) if places == 4 else (size // many, depth // few)
+    scale = float_attribute(node, "scale", 1 / math.sqrt(size))
+    if scale is None or (mask is not None and mask.dtype is None):
+        return None
+    if places == 3:
+        query = _split(plain, query, many)
+        key, value = (_split(plain, v, few) for v in (key, value))
+    if many != few:
+        order = plain.ints([head // (many // few) for head in range(many)])
+        key, value = (plain.make("Gather", [v, order], {"axis": 1}) for v in (key, value))
+    weights = _weights(plain, query, key, mask, scale, causal=bool(causal))
+    result = plain.make("MatMul", [weights, value])
+    return [result if places == 4 else _merged(plain, result, many * depth)]
+
+
+def _heads(node: ir.Node, value: ir.Value, name: str) -> int | ir.SymbolicDim | None:
+    """Return how many heads queries, or keys and values, have."""
+    given = int_attribute(node, f"{name}_num_heads")
+    if given is not None or value.shape is None:
+        return given
+    return value.shape[1] if len(value.shape) == 4 else None
+
+
+def _last(value: ir.Value) -> int | ir.SymbolicDim | None:
+    return None if value.shape is None else value.shape[-1]
+
+
+def _is_special(plain: Plain, node: ir.Node) -> bool:
+    """Tell whether a node rotates its operands, or has results to be read later."""
     causal, rotary = int_attribute(node, "unidirectional", 0), int_attribute(node, "do_rotary", 0)
-    return causal != 0 or rotary != 0 or is_read(node, 1)
+    unknown = causal not in (0, 1) or (causal == 1 and plain.version < _TRILU)
+    return unknown or rotary != 0 or is_read(node, 1)
+
+
+def _is_causal(node: ir.Node) -> bool:
+    return int_attribute(node, "unidirectional", 0) == 1
 
 
 def _scale(node: ir.Node, size: int) -> float | None:
@@ -75,22 +129,53 @@ def _split(plain: Plain, value: ir.Value, heads: int) -> ir.Value:
     return plain.make("Transpose", [apart], {"perm": _HEADS_INNER})
 
 
-def _core(
+def _weights(
     plain: Plain,
     query: ir.Value,
     key: ir.Value,
-    value: ir.Value,
-    added: ir.Value | None,
+    mask: ir.Value | None,
     scale: float,
-    width: int,
+    *,
+    causal: bool,
 ) -> ir.Value:
-    """Write ``Softmax(scale * query key' + added) value``, its heads side by side."""
+    """Write ``Softmax(scale * query key' + mask)``; truth values say what is seen."""
     turned = plain.make("Transpose", [key], {"perm": _KEYS_TURNED})
     scaled = plain.make("Mul", [query, plain.number(scale, query)])
     scores = plain.make("MatMul", [scaled, turned])
-    scores = scores if added is None else plain.make("Add", [scores, added])
+    if causal:
+        scores = plain.make("Add", [scores, _behind(plain, scores)])
+    if mask is None:
+        return plain.make("Softmax", [scores], {"axis": 3})
+    hides = mask.dtype == ir.DataType.BOOL
+    zero = plain.number(0, query)
+    if hides:
+        node = plain.make("Where", [mask, zero, plain.number(-math.inf, query)])
+        node.type = query.type
+        mask = node
+    scores = plain.make("Add", [scores, mask])
     weights = plain.make("Softmax", [scores], {"axis": 3})
-    merged = plain.make(
-        "Transpose", [plain.make("MatMul", [weights, value])], {"perm": _HEADS_INNER}
-    )
-    return plain.make("Reshape", [merged, plain.ints([0, 0, width])])
+    if not hides:
+        return weights
+    empty = plain.make("IsNaN", [weights])
+    empty.type = ir.TensorType(ir.DataType.BOOL)
+    result = plain.make("Where", [empty, zero, weights])
+    result.type = query.type
+    return result
+
+
+def _behind(plain: Plain, scores: ir.Value) -> ir.Value:
+    """Write the mask that hides from each query the keys behind its own."""
+    shape = plain.make("Shape", [scores])
+    shape.type = ir.TensorType(ir.DataType.INT64)
+    sizes = plain.make("Slice", [shape, plain.ints([2]), plain.ints([4])])
+    assert scores.dtype is not None  # only values of known types are written anew
+    lowest = np.array([scores.dtype.min], scores.dtype.numpy())
+    full = plain.make("ConstantOfShape", [sizes], {"value": ir.Tensor(lowest)})
+    full.type = scores.type
+    return plain.make("Trilu", [full, plain.whole(1)], {"upper": 1})
+
+
+def _merged(plain: Plain, value: ir.Value, width: int) -> ir.Value:
+    """Return a value (batch, heads, length, size) with its heads side by side."""
+    turned = plain.make("Transpose", [value], {"perm": _HEADS_INNER})
+    return plain.make("Reshape", [turned, plain.ints([0, 0, width])])

@@ -19,9 +19,32 @@ RNG = np.random.default_rng(5)
 WEIGHTS = {name: RNG.uniform(0.5, 2, 8).astype(np.float32) for name in ("g", "b", "c")}
 WEIGHTS |= {"w": RNG.standard_normal((8, 24)).astype(np.float32), "wb": np.ones(24, np.float32)}
 WEIGHTS |= {f"w{p}": RNG.standard_normal((8, 8)).astype(np.float32) for p in "qkv"}
+WEIGHTS |= {name: RNG.standard_normal((7, 2)).astype(np.float32) for name in ("cos", "sin")}
+WEIGHTS |= {
+    "first": np.array([0]),
+    "second": np.array([3]),
+    "few": RNG.standard_normal((8, 4)).astype(np.float32),
+}
+WEIGHTS |= {
+    "places": np.array([[4], [1]]),
+    "row": np.arange(3)[None],
+    "high": np.full((1, 1, 3, 1), [[[[0.3], [9], [-0.3]]]], np.float32),
+}
+WEIGHTS |= {"heads": np.array([0, 0, 2, 4]), "flat": np.array([0, 0, 8])}
 
 PLAIN = {
     *("Add", "Sub", "Mul", "Div", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "ReduceMean", "Sqrt"),
+    *(
+        "Gather",
+        "Greater",
+        "IsNaN",
+        "Where",
+        "Trilu",
+        "ConstantOfShape",
+        "Slice",
+        "Concat",
+        "Unsqueeze",
+    ),
     *("Reciprocal", "MatMul", "Softmax", "Split", "Reshape", "Transpose", "Shape", "Cast", "If"),
 }
 MS = "com.microsoft"
@@ -49,9 +72,32 @@ FUSED = [
     (20, f"y = {MS}.Attention<num_heads = 2, scale = 0.3>(x, w, wb, , , k)"),
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x)"),
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 4, scale = 0.7>(x, s, s, , , k)"),
+    (20, f"y = {MS}.Attention<num_heads = 2, unidirectional = 1>(x, w, wb)"),
+    (20, f"y = {MS}.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, s, x)"),
+    (20, f"y = {MS}.RotaryEmbedding(x, first, cos, sin)"),
+    (20, f"y = {MS}.RotaryEmbedding(x, second, cos, sin)"),
+    (
+        20,
+        f"r = Reshape(x, heads) t = Transpose<perm = [0, 2, 1, 3]>(r) e = {MS}.RotaryEmbedding(t, second, cos, sin) u = Transpose<perm = [0, 2, 1, 3]>(e) y = Reshape(u, flat)",
+    ),
+    (20, f"p = Add(places, row) y = {MS}.RotaryEmbedding(x, p, cos, sin)"),
+    (23, "p = Add(places, row) y = RotaryEmbedding<num_heads = 2>(x, cos, sin, p)"),
+    (23, "y = Attention<q_num_heads = 2, kv_num_heads = 2>(x, s, x)"),
+    (23, "y = Attention<q_num_heads = 2, kv_num_heads = 2, scale = 0.3>(x, s, x, k)"),
+    (23, "y = Attention<q_num_heads = 2, kv_num_heads = 2, is_causal = 1>(x, s, x)"),
+    (23, "m = MatMul(x, few) y = Attention<q_num_heads = 2, kv_num_heads = 1>(x, m, m)"),
+    (23, "z = Greater(k, high) y = Attention<q_num_heads = 2, kv_num_heads = 2>(x, s, x, z)"),
+    (
+        23,
+        "r = Reshape(x, heads) t = Transpose<perm = [0, 2, 1, 3]>(r) e = Attention(t, t, t) u = Transpose<perm = [0, 2, 1, 3]>(e) y = Reshape(u, flat)",
+    ),
 ]
 KEPT = [
-    (20, f"y = {MS}.Attention<num_heads = 2, unidirectional = 1>(x, w, wb)"),
+    (20, f"y = {MS}.Attention<num_heads = 2, do_rotary = 1>(x, w, wb)"),
+    (13, f"y = {MS}.Attention<num_heads = 2, unidirectional = 1>(x, w, wb)"),
+    (23, "y = Attention<q_num_heads = 2, kv_num_heads = 2, softcap = 3.0>(x, s, x)"),
+    (20, f"y = {MS}.RotaryEmbedding<interleaved = 1>(x, first, cos, sin)"),
+    (20, f"y = {MS}.RotaryEmbedding<num_heads = 1, rotary_embedding_dim = 4>(x, first, cos, sin)"),
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x, wb)"),
     (20, "y = Relu(x)"),
 ]
@@ -59,7 +105,7 @@ KEPT = [
 
 def text_of(body: str) -> str:
     inputs = [f"float[N,3,8] {name}" for name in "xs" if f"{name}," in body or f"{name})" in body]
-    more = ["float[1,1,3,3] k"] if ", k)" in body else []
+    more = ["float[1,1,3,3] k"] if ", k)" in body or "Greater(k" in body else []
     return f"g ({', '.join(inputs + more)}) => (float[N,3,8] y) {{ {body} }}"
 
 
@@ -150,8 +196,7 @@ def test_fusions_are_undone(load_text: Callable[..., Artifact]) -> None:
         "ot = Transpose<perm = [0, 2, 1, 3]>(o) h = Reshape(ot, flat) a = Add(h, x) l = LayerNormalization(a, g, b) "
         "lb = Add(l, c) e = Gelu(lb) z = Sigmoid(e) y = Mul(e, z)"
     )
-    shapes = {"heads": np.array([0, 0, 2, 4]), "flat": np.array([0, 0, 8])}
-    artifact = load_text(text_of(body), WEIGHTS | shapes, opset=20)
+    artifact = load_text(text_of(body), WEIGHTS, opset=20)
     fusions = "infer-shapes,fuse-attention,fuse-skip-layer-norm,fuse-bias-gelu,fuse-swish"
     fused = run(artifact, f"{fusions},remove-unused-nodes")
     assert {f"{MS}.{kind}" for kind in ("Attention", "SkipLayerNormalization", "BiasGelu", "QuickGelu")} == set(census(fused.model))  # fmt: skip
