@@ -19,10 +19,12 @@ from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.pipeline.training.losses.base import Loss, class_axis
+from onnxsmith.pipeline.training.mixed import HalfType, halve
 from onnxsmith.pipeline.training.optimizers.base import Moment, Optimizer
 from onnxsmith.plugins import suggestion
 
 LABELS, LOSS = "labels", "loss"
+LOSS_SCALE = "loss_scale"
 _IR_VERSION = 10
 
 
@@ -52,13 +54,28 @@ class GradientGraph:
     ignored: int | None = None
 
 
+@dataclass(frozen=True)
+class GradientOptions:
+    """How gradients are computed.
+
+    Attributes:
+        limit: Where given, the gradients are those of each sample, cut to this length, and summed.
+        precision: The type that products are computed in, where it is not float32.
+        scaled: Whether the loss that is differentiated is multiplied by the input ``loss_scale``.
+    """
+
+    limit: float | None = None
+    precision: HalfType | None = None
+    scaled: bool = False
+
+
 def gradient_graph(
     model: Artifact,
     parameters: Sequence[str],
     loss: Loss,
     output: str | None = None,
     remembered: dict[str, ir.Value] | None = None,
-    limit: float | None = None,
+    options: GradientOptions | None = None,
 ) -> GradientGraph:
     """Return the graph of a training step, without the update.
 
@@ -69,7 +86,7 @@ def gradient_graph(
         output: The output that the loss is of; by default the first of floats.
         remembered: Initializers, such as running means, to the values of the model that are their
             next content.
-        limit: Where given, the gradients are those of each sample, cut to this length, and summed.
+        options: How gradients are computed.
 
     Raises:
         SmithError: The loss does not fit the output, a node cannot be differentiated, or no
@@ -78,13 +95,15 @@ def gradient_graph(
     work = model.model
     kept = remembered or {}
     names = {name: value.name or "" for name, value in kept.items()}
-    found = _output(work.graph, output)
+    learned = _output(work.graph, output).name
     work.graph.outputs.extend(v for v in kept.values() if not v.is_graph_output())
     contents = {name: work.graph.initializers[name].const_value for name in parameters}
+    options = options or GradientOptions()
     work = prepare(work, [*parameters, *kept])
-    found = _output(work.graph, found.name)
+    if options.precision is not None:
+        halve(work, options.precision)
     w = writer_for(work)
-    read = loss.scores_of(found)
+    read = _in_full(w, loss.scores_of(_output(work.graph, learned)), options)
     target = loss.target(read)
     classes = None
     if target.dtype == ir.DataType.INT64 and read.shape is not None and len(read.shape) > 1:
@@ -101,10 +120,7 @@ def gradient_graph(
     InferShapes().apply(work, PassContext())
     by_name = {v.name: v for v in work.graph.inputs}
     trained = [by_name[name] for name in parameters]
-    if limit is None:
-        gradients = differentiate(work, value, trained)
-    else:
-        gradients = clipped_gradients(work, value, trained, work.graph.inputs[0], limit)
+    gradients = _differentiated(work, value, trained, options)
     value = next(v for v in work.graph.outputs if v.name == value.name)
     made = _gradient_outputs(work.graph, trained, gradients, contents, [value])
     if not made:
@@ -124,10 +140,35 @@ def gradient_graph(
         value.name or "",
         {name: output.name or "" for name, output in made.items()},
         names,
-        found.name or "",
+        learned or "",
         classes,
         loss.ignored,
     )
+
+
+def _in_full(w: Writer, read: ir.Value, options: GradientOptions) -> ir.Value:
+    """Return the scores as the loss reads them: in float32 where the rest is halved."""
+    if options.precision is None:
+        return read
+    full = w.cast(read, ir.DataType.FLOAT)
+    full.shape = read.shape
+    return full
+
+
+def _differentiated(
+    work: ir.Model, value: ir.Value, trained: Sequence[ir.Value], options: GradientOptions
+) -> list[ir.Value | None]:
+    """Append the gradients of the loss, of each sample's or of a multiple of it."""
+    if options.limit is not None:
+        return clipped_gradients(work, value, trained, work.graph.inputs[0], options.limit)
+    if options.scaled:
+        scale = ir.Value(name=LOSS_SCALE, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]))
+        work.graph.inputs.append(scale)
+        w = writer_for(work)
+        value = w.op("Mul", value, w.cast(scale, value.dtype))
+        value.shape = ir.Shape([])
+        work.graph.extend(w.nodes)
+    return differentiate(work, value, trained)
 
 
 def _gradient_outputs(

@@ -48,6 +48,9 @@ class TrainRequest:
         tensorboard: A folder that gets an event file with a point an epoch.
         parallel: Processes that each compute the gradient of ``batch_size`` samples.
         engine: Where they run: on this machine, or as actors of a Ray cluster.
+        precision: Compute products in this type, parameters and losses in float32.
+        loss_scale: What the loss is multiplied by: a number, or ``dynamic``, which float16 is
+            trained with anyway.
         seed: Decides the order of samples and all that is random.
         target: Where to train.
         threads: Threads of the sessions.
@@ -84,6 +87,8 @@ class TrainRequest:
     tensorboard: Path | None = None
     parallel: int = 1
     engine: Literal["local", "ray"] = "local"
+    precision: Literal["float16", "bfloat16"] | None = None
+    loss_scale: str | None = None
     seed: int = 0
     target: Target = TARGETS["cpu"]
     threads: int | None = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.pipeline.training.graphs import float_parameters
+from onnxsmith.pipeline.training.mixed import LossScale
 from onnxsmith.pipeline.training.request import TrainRequest
 
 
@@ -52,3 +53,20 @@ def chosen_parameters(artifact: Artifact, request: TrainRequest) -> list[str]:
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Tell whether a name is that of one of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def loss_scale_of(request: TrainRequest) -> LossScale | None:
+    """Return how the loss is scaled: as asked for, or as half precision needs it.
+
+    Raises:
+        UsageError: It is no number, or training is private, which cuts gradients as they are.
+    """
+    text = request.loss_scale or ("dynamic" if request.precision == "float16" else None)
+    if text is None:
+        return None
+    if request.private is not None:
+        raise UsageError(
+            "--private cuts gradients as they are, which are not scaled",
+            "leave --loss-scale and --precision float16 away",
+        )
+    return LossScale.parse(text)

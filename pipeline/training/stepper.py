@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,15 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.training_form import seed_random
-from onnxsmith.pipeline.training.graphs import GradientGraph, norm_graph, sum_graph, update_graph
+from onnxsmith.pipeline.training.graphs import (
+    LOSS_SCALE,
+    GradientGraph,
+    norm_graph,
+    sum_graph,
+    update_graph,
+)
 from onnxsmith.pipeline.training.layout import Layout
+from onnxsmith.pipeline.training.mixed import LossScale
 from onnxsmith.pipeline.training.optimizers.base import Optimizer
 from onnxsmith.runtime.memory import Array, Memory
 from onnxsmith.runtime.session import Binding, Session
@@ -56,6 +64,8 @@ class StepOptions:
         keep_zeros: Parameters that are zero at first stay zero, as pruned ones have to.
         no_decay: The parameters that weight decay leaves alone.
         noise: What makes training private.
+        loss_scale: What the loss is multiplied by; updates from gradients that are not finite are
+            left out.
         target: Where the sessions run.
         threads: Threads of the sessions.
     """
@@ -67,8 +77,15 @@ class StepOptions:
     keep_zeros: bool = False
     no_decay: frozenset[str] = frozenset()
     noise: Noise | None = None
+    loss_scale: LossScale | None = None
     target: Target = TARGETS["cpu"]
     threads: int | None = None
+
+    @property
+    def scales(self) -> bool:
+        """Whether gradients have a factor before they make an update."""
+        parts = (self.clip, self.noise, self.loss_scale)
+        return self.accumulates or any(part is not None for part in parts)
 
 
 class Stepper:
@@ -122,14 +139,16 @@ class Stepper:
             self.vectors["decays"].write(self.layout.pack(decays))
         self.remembered = {name: _held(array, device) for name, array in remembered.items()}
         self._scalars = {
-            word: Memory(1, np.dtype(np.float32)) for word in ("rate", "step", "scale", "norm")
+            word: Memory(1, np.dtype(np.float32))
+            for word in ("rate", "step", "scale", "norm", LOSS_SCALE)
         }
         self._loss = Memory(1, dtype)
         self._sum: Memory | None = None
         self._gradient = Session(graph.artifact, options.target, threads=options.threads)
         self._binding = self._bind_gradient()
         self._updates = self._bind_updates()
-        self._norm = self._bind_norm() if options.clip is not None else None
+        watched = options.clip is not None or options.loss_scale is not None
+        self._norm = self._bind_norm() if watched else None
 
     def __enter__(self) -> Stepper:
         return self
@@ -144,6 +163,8 @@ class Stepper:
         for name, array in inputs.items():
             self._binding.set_input(name, array)
         self._binding.set_input(self.graph.labels, labels)
+        if self.options.loss_scale is not None:
+            self._scalars[LOSS_SCALE].write(np.array([self.options.loss_scale.value], np.float32))
         self._binding.run()
         return float(self._loss.read()[0])
 
@@ -198,10 +219,17 @@ class Stepper:
             gradient.write(self._sum.read())
             self._sum.write(np.zeros(self._sum.size, self._sum.dtype))
         scale = 1.0 / batches
-        if self._norm is not None and self.options.clip is not None:
+        if self.options.loss_scale is not None:
+            scale /= self.options.loss_scale.value
+        if self._norm is not None:
             self._norm[1].run()
             length = float(self._scalars["norm"].read()[0]) * scale
-            if length > self.options.clip:
+            if self.options.loss_scale is not None:
+                if not math.isfinite(length):
+                    self.options.loss_scale.overflowed()
+                    return
+                self.options.loss_scale.went_well()
+            if self.options.clip is not None and length > self.options.clip:
                 scale *= self.options.clip / length
         if self.options.noise is not None:
             noise = self.options.noise
@@ -228,6 +256,9 @@ class Stepper:
         for name, (memory, _shape) in self.remembered.items():
             result[f"remembered:{name}"] = memory.read()
         result["updates"] = np.array(self.updates, np.int64)
+        if self.options.loss_scale is not None:
+            held = self.options.loss_scale
+            result["loss_scale"] = np.array([held.value, held.good, held.skipped], np.float64)
         return result
 
     def restore(self, state: Mapping[str, Array]) -> None:
@@ -249,6 +280,9 @@ class Stepper:
         for name, (memory, _shape) in self.remembered.items():
             memory.write(state[f"remembered:{name}"])
         self.updates = int(state["updates"])
+        if self.options.loss_scale is not None:
+            held, (value, good, skipped) = self.options.loss_scale, state["loss_scale"]
+            held.value, held.good, held.skipped = float(value), int(good), int(skipped)
 
     def _session(self, artifact: Any) -> Session:
         return Session(artifact, self.options.target, threads=self.options.threads)
@@ -257,6 +291,8 @@ class Stepper:
         binding = self._gradient.bind()
         spec = self.graph.artifact.spec
         inputs = {value.name for value in spec.inputs}
+        if LOSS_SCALE in inputs:
+            binding.set_view(LOSS_SCALE, self._scalars[LOSS_SCALE].view(0, ()))
         for name in self.layout.shapes:
             if name in inputs:
                 view = self.layout.view(self.vectors["parameter"], name)
@@ -294,7 +330,7 @@ class Stepper:
                 options.optimizer,
                 dtype,
                 shape,
-                scaled=options.accumulates or options.clip is not None or options.noise is not None,
+                scaled=options.scales,
                 average=options.average,
                 masked=options.keep_zeros,
                 grouped=self._grouped,

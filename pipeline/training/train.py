@@ -32,7 +32,7 @@ from onnxsmith.pipeline.training.forms import (
     make_form,
     training_copy,
 )
-from onnxsmith.pipeline.training.graphs import GradientGraph, gradient_graph
+from onnxsmith.pipeline.training.graphs import GradientGraph, GradientOptions, gradient_graph
 from onnxsmith.pipeline.training.images import ImageAugment
 from onnxsmith.pipeline.training.logs import open_logs
 from onnxsmith.pipeline.training.losses.graph import GraphLoss
@@ -43,7 +43,7 @@ from onnxsmith.pipeline.training.privacy import PrivacyOptions
 from onnxsmith.pipeline.training.qat import QuantizedForm
 from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 from onnxsmith.pipeline.training.schedules import Plateau, make_schedule
-from onnxsmith.pipeline.training.selection import check_request, matches
+from onnxsmith.pipeline.training.selection import check_request, loss_scale_of, matches
 from onnxsmith.pipeline.training.stepper import Noise, StepOptions
 from onnxsmith.runtime.memory import Array
 from onnxsmith.runtime.session import Session
@@ -99,6 +99,7 @@ class _Run:
         self.rate = self.optimizer.rate if request.rate is None else request.rate
         self.loss = make_loss(request.loss)
         self.privacy = PrivacyOptions.of(request)
+        self.scale = loss_scale_of(request)
         if self.privacy is not None and not self.loss.separable:
             raise UsageError(
                 f"the loss {request.loss!r} mixes samples, so that none is private",
@@ -120,6 +121,7 @@ class _Run:
             keep_zeros=request.keep_zeros,
             no_decay=self.form.no_decay | {n for n in weights if matches(n, request.no_decay)},
             noise=self._noise(),
+            loss_scale=self.scale,
             target=request.target,
             threads=request.threads,
         )
@@ -185,8 +187,12 @@ class _Run:
             remembered = train_batch_norm(work.model)
         names = [name for name in self.form.names if name not in remembered]
         random = train_dropout(work.model) > 0 or seed_random(work.model, self.request.seed) > 0
-        limit = None if self.privacy is None else self.privacy.clip
-        graph = gradient_graph(work, names, self.loss, self.request.output, remembered, limit)
+        options = GradientOptions(
+            None if self.privacy is None else self.privacy.clip,
+            self.request.precision,
+            self.scale is not None,
+        )
+        graph = gradient_graph(work, names, self.loss, self.request.output, remembered, options)
         return graph, random, list(remembered)
 
     def _epoch(self, number: int, updates: int) -> Epoch:
@@ -297,6 +303,8 @@ class _Run:
             **({"mixup": request.mixup} if request.mixup else {}),
             **({"lora": request.lora} if request.lora else {}),
             **({"qat": True} if request.qat else {}),
+            **({"precision": request.precision} if request.precision else {}),
+            **({"loss_scale": request.loss_scale} if request.loss_scale else {}),
             **({"private": request.private} if request.private else {}),
             "trained": sorted(self.stepper.layout.shapes),
         }

@@ -82,6 +82,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where those processes run: here, or on a Ray cluster.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float16", "bfloat16"]),
+    help="Compute products in half precision; parameters and losses stay float32.",
+)
+@click.option(
+    "--loss-scale",
+    metavar="X",
+    help="Multiply the loss by a number, or by a dynamic one; float16: dynamic.",
+)
 @click.option("--clip", type=click.FloatRange(min=0), help="The greatest length of the gradient.")
 @click.option(
     "--average",
