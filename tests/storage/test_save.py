@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,17 @@ def test_a_graph_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SmithError, match="cannot be written as ONNX"):
         Artifact(ir.Model(graph, ir_version=10)).save(tmp_path / "o.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_weight_is_never_held_whole(load_text: Load, tmp_path: Path) -> None:
+    size = 16_000_000
+    weight = np.ones(size, np.float32)
+    artifact = load_text(
+        f"g (float[{size}] x) => (float[{size}] y) {{ y = Add(x, w) }}", {"w": weight}
+    )
+    for external in (False, True):
+        tracemalloc.start()
+        artifact.save(tmp_path / "out.onnx", external=external)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < size  # a quarter of the weight

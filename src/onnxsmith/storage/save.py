@@ -11,6 +11,7 @@ import glob
 import hashlib
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -217,7 +218,7 @@ def _write_data(file: BinaryIO, large: list[ir.Value], offsets: dict[str, int]) 
     digest = hashlib.sha256()
     for value in large:
         padding = b"\0" * (offsets[_name(value)] - file.tell())
-        for chunk in (padding, *tensor_chunks(_tensor(value))):
+        for chunk in chain((padding,), tensor_chunks(_tensor(value))):
             file.write(chunk)
             digest.update(chunk)
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +85,33 @@ class TransposedTensor(ir.LazyTensor):
         super().__init__(self._compute, source.dtype, shape, name=name)
 
     def _compute(self) -> ir.Tensor[np.ndarray[Any, Any]]:
-        return ir.Tensor(_transposed(read_array(self.source), self.order), self.dtype)
+        """Transpose some rows at a time: they stay in the cache meanwhile, and none are kept."""
+        result = np.empty(self.shape.numpy(), self.dtype.numpy())
+        rows = np.moveaxis(result, self.order.index(0), 0)
+        inner = [axis for axis in self.order if axis]
+        start = 0
+        for piece in _pieces(self.source):
+            rows[start : start + len(piece)] = piece.transpose(0, *inner)
+            start += len(piece)
+        return ir.Tensor(result, self.dtype)
 
 
-def _transposed(array: np.ndarray[Any, Any], order: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Return a transposed copy, some rows at a time: they stay in the cache meanwhile."""
-    result = np.empty([array.shape[axis] for axis in order], array.dtype)
-    rows = np.moveaxis(result, order.index(0), 0)
-    inner = [axis for axis in order if axis]
-    for start in range(0, array.shape[0], _ROWS):
-        piece = slice(start, start + _ROWS)
-        rows[piece] = array[piece].transpose(0, *inner)
-    return result
+def _pieces(tensor: ir.TensorProtocol) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield a tensor's values some rows at a time."""
+    shape = tensor.shape.numpy()
+    if not isinstance(tensor, ir.ExternalTensor):
+        array = tensor.numpy()
+        yield from (array[start : start + _ROWS] for start in range(0, shape[0], _ROWS))
+        return
+    size = tensor.nbytes // shape[0]
+    with open(tensor.path, "rb") as file:
+        file.seek(tensor.offset or 0)
+        for start in range(0, shape[0], _ROWS):
+            rows = min(_ROWS, shape[0] - start)
+            values = np.fromfile(file, np.uint8, rows * size)
+            if values.size != rows * size:
+                raise _changed(tensor)
+            yield values.view(tensor.dtype.numpy()).reshape(rows, *shape[1:])
 
 
 def read_array(tensor: ir.TensorProtocol) -> np.ndarray[Any, Any]:
@@ -112,8 +127,12 @@ def read_array(tensor: ir.TensorProtocol) -> np.ndarray[Any, Any]:
     with open(tensor.path, "rb") as file:
         values = np.fromfile(file, np.uint8, tensor.nbytes, offset=tensor.offset or 0)
     if values.size != tensor.nbytes:
-        raise SmithError(f"the weights of {tensor.name!r} have changed on disk", "start again")
+        raise _changed(tensor)
     return values.view(tensor.dtype.numpy()).reshape(tensor.shape.numpy())
+
+
+def _changed(tensor: ir.ExternalTensor) -> SmithError:
+    return SmithError(f"the weights of {tensor.name!r} have changed on disk", "start again")
 
 
 def file_identity(path: Path) -> tuple[int, ...]:
