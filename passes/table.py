@@ -10,6 +10,7 @@ PASSES = Table(
     {
         "change-io": "onnxsmith.passes.layout.change_io:ChangeIo",
         "decompose": "onnxsmith.passes.fusion.decompose:Decompose",
+        "correct-biases": "onnxsmith.passes.quantization.correct_biases:CorrectBiases",
         "convert-opset": "onnxsmith.passes.layout.convert_opset:ConvertOpset",
         "drop-unused-inputs": "onnxsmith.passes.cleanup.drop_unused_inputs:DropUnusedInputs",
         "drop-zero-states": "onnxsmith.passes.cleanup.drop_zero_states:DropZeroStates",

@@ -173,7 +173,7 @@ def find_pairs(graph: ir.Graph) -> tuple[list[Pair], list[str]]:
             reasons.add("weights are not constant")
             continue
         first = _shared(layers, linear, addition)
-        behind = _shared(layers, second, _addition(node))
+        behind = _shared(layers, second, addition_of(node))
         if first.convolves != behind.convolves:
             reasons.add("channels change their axis")
             continue
@@ -199,7 +199,9 @@ def _before(node: ir.Node) -> tuple[Linear, ir.Node | None, bool] | str:
             return "others read the value between"
         if producer.domain in STANDARD and producer.op_type == "Add":
             behind = [v.producer() for v in producer.inputs if v is not None]
-            product = next((n for n in behind if n is not None and _addition(n) is producer), None)
+            product = next(
+                (n for n in behind if n is not None and addition_of(n) is producer), None
+            )
             linear = None if product is None else _readable(product)
             return "Add between" if linear is None else (linear, producer, direct)
         if is_op(producer, *KINDS):
@@ -216,7 +218,7 @@ def _readable(node: ir.Node) -> Linear | None:
     return None if linear is None or linear.weight.dtype not in _TYPES else linear
 
 
-def _addition(node: ir.Node) -> ir.Node | None:
+def addition_of(node: ir.Node) -> ir.Node | None:
     """Return the Add that gives a MatMul its bias."""
     if node.op_type != "MatMul":
         return None

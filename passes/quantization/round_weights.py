@@ -12,6 +12,7 @@ from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import PassContext, PassResult
 from onnxsmith.passes.match import Array, add_constant, is_op
 from onnxsmith.passes.quantization.base import QuantizingPass
+from onnxsmith.passes.quantization.correct_biases import add_to_bias, mean_shifts, refusal
 from onnxsmith.passes.quantization.moments import (
     Product,
     mean_error,
@@ -42,7 +43,8 @@ class RoundWeights(QuantizingPass):
 
     Layers are Conv, Gemm and MatMul with constant float32 weights. Options: ``bits`` of the
     weights; ``per-channel`` scales, as in the quantizer that follows; ``samples`` is the most
-    calibration batches to read; ``sweeps`` the most rounds over a layer's weights.
+    calibration batches to read; ``sweeps`` the most rounds over a layer's weights; ``biases`` takes
+    what is left of the errors in the mean out of the biases, as ``correct-biases`` does.
 
     Source: the objective is that of Nagel et al., Up or Down? Adaptive Rounding for Post-Training
     Quantization, 2020 (arXiv:2004.10568), section 3.2; solved by coordinate descent.
@@ -55,6 +57,7 @@ class RoundWeights(QuantizingPass):
     per_channel: bool = True
     samples: int = 16
     sweeps: int = 2
+    biases: bool = True
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Round the layers of the main graph.
@@ -73,15 +76,24 @@ class RoundWeights(QuantizingPass):
                 left.add(node, found)
             else:
                 products.append(found)
+        original = model.clone()
         nearest = chosen = 0.0
+        errors: dict[ir.Node, Array] = {}
         for product, moments in second_moments(model, products, context, self.samples):
             if not np.isfinite(moments).all():
                 raise SmithError(
                     f"what {product.node.name or product.node.op_type!r} reads is not finite",
                     "clean the calibration data",
                 )
+            old = product.restored(product.weights)
             before, after = self._round(model.graph, product, moments)
+            if not refusal(product.node):
+                errors[product.node] = product.restored(product.weights) - old
             nearest, chosen = nearest + 1.0, chosen + (after / before if before else 1.0)
+        if self.biases and errors:
+            shifts = mean_shifts(original, errors, context, self.samples)
+            for node, shift in shifts.items():
+                add_to_bias(model.graph, node, -shift)
         details = {
             "layers": len(products),
             "error": round(chosen / nearest, 4) if products else 1.0,

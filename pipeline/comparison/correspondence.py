@@ -15,7 +15,7 @@ How = Literal["name", "structure"]
 # What a quantizer appends to a tensor's name, in the order of trust: what later nodes read comes
 # first, since the rounding of a layer's output belongs to that layer.
 _DEQUANTIZED = "_DequantizeLinear_Output"
-_QUANTIZED = "_quantized"
+_QUANTIZED = ("_QuantizeLinear_Output", "_quantized")
 _RENAMED = "_QuantizeLinear_Input"
 
 # Nodes that say the same tensor in other words.
@@ -137,9 +137,9 @@ def _by_name(name: str, others: Mapping[str, ir.Value]) -> Pair | None:
         return Pair("", "", "", name)
     if (renamed := name + _RENAMED) in others:
         return Pair("", "", "", renamed)
-    if (quantized := name + _QUANTIZED) in others:
-        graph = others[quantized].graph
-        scale, zero_point = f"{name}_scale", f"{name}_zero_point"
+    scale, zero_point = f"{name}_scale", f"{name}_zero_point"
+    for quantized in (name + ending for ending in _QUANTIZED):
+        graph = others[quantized].graph if quantized in others else None
         if isinstance(graph, ir.Graph) and {scale, zero_point} <= graph.initializers.keys():
             return Pair("", "", "", quantized, scale, zero_point)
     return None
