@@ -103,6 +103,8 @@ class QuantizeRecipe(_Part):
     form: Literal["matmul-nbits", "dequantize"] = "matmul-nbits"
     accuracy_level: int = Field(0, ge=0, le=4, description="What MatMulNBits may compute in.")
     samples: int = Field(256, ge=1, description="Most calibration batches to read.")
+    prepare: str = Field("", description="Passes for the float model before it is rounded.")
+    sensitivity: bool = Field(False, description="Measure what each layer costs (static).")
     metric: str = Field("accuracy", description="What max_drop is about.")
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss of the metric; a greater one refuses the model."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,8 @@ def _quantize(context: StageContext) -> Report:
             algorithm=options.algorithm,
             form=options.form,
             accuracy_level=options.accuracy_level,
+            prepare=options.prepare,
+            sensitivity=options.sensitivity,
             target=find_target(recipe.target),
             threads=recipe.threads,
             seed=recipe.seed,
@@ -222,9 +224,11 @@ def _quantize(context: StageContext) -> Report:
     )
     _save(result.artifact, context.folder)
     budget = "" if options.max_drop is None else f"{options.metric} within {options.max_drop}"
-    return _passes_report(
+    report = _passes_report(
         "quantize", "float", "quantized", result.pipeline, result.warnings, budget or "reported"
     )
+    searches = () if result.search is None else (result.search,)
+    return replace(report, searches=searches, sensitivity=result.layers)
 
 
 def _evaluate(context: StageContext) -> Report:

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.pipeline import PassPipeline
+from onnxsmith.passes.quantization.base import QuantizingPass
 from onnxsmith.pipeline.quantization.apply import apply_passes
 from onnxsmith.pipeline.quantization.job import Job
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
@@ -38,4 +40,15 @@ class Mode(abc.ABC):
             SmithError: The model cannot be quantized.
             RefusedError: The result is broken.
         """
-        return apply_passes(job, self.passes(job.artifact, job.request))
+        return apply_passes(job, prepared(self.passes(job.artifact, job.request), job.request))
+
+
+def prepared(passes: Sequence[Pass], request: QuantizeRequest) -> list[Pass]:
+    """Return the passes with those that the user wants on the float model before it is rounded.
+
+    Raises:
+        UsageError: The user's pipeline is no pipeline.
+    """
+    wanted = PassPipeline.parse(request.prepare).passes if request.prepare else ()
+    index = next((i for i, p in enumerate(passes) if isinstance(p, QuantizingPass)), len(passes))
+    return [*passes[:index], *wanted, *passes[index:]]

@@ -43,6 +43,7 @@ class QuantizeRequest:
         algorithm: How these weights are rounded.
         form: Which operators these weights are written for.
         accuracy_level: What the runtime's MatMulNBits may compute in; 0 as it likes, 4 int8.
+        prepare: Passes for the float model before it is rounded, such as ``equalize-layers``.
         sensitivity: Whether to measure what each layer costs; mode ``auto`` does where it can.
         budget: Most candidates that mode ``auto`` makes, and seconds after which it makes no more.
         target: Where the model will run.
@@ -75,6 +76,7 @@ class QuantizeRequest:
     algorithm: Algorithm = "rtn"
     form: Form = "matmul-nbits"
     accuracy_level: int = 0
+    prepare: str = ""
     sensitivity: bool = False
     budget: tuple[int, float] = (10, 900.0)
     target: Target = TARGETS["cpu"]

@@ -22,6 +22,7 @@ from onnxsmith.passes.quantization.quantize_static import QuantizeStatic
 from onnxsmith.passes.quantization.select import label
 from onnxsmith.pipeline.comparison.noise import Noise
 from onnxsmith.pipeline.quantization.job import Job
+from onnxsmith.pipeline.quantization.mode import prepared
 from onnxsmith.pipeline.quantization.modes import MODES
 from onnxsmith.pipeline.report.quantization import LayerCost
 from onnxsmith.runtime.profile import node_times
@@ -87,10 +88,10 @@ def calibrated(job: Job, folder: Path) -> Layers:
     Raises:
         SmithError: The data are poor, or nothing in the model can be quantized.
     """
-    passes = MODES.find("static")().passes(job.artifact, job.request)
+    passes = prepared(MODES.find("static")().passes(job.artifact, job.request), job.request)
     (quantizer,) = [p for p in passes if isinstance(p, QuantizeStatic)]
     context = job.context()
-    before = list(passes)[: passes.index(quantizer)]
+    before = passes[: passes.index(quantizer)]
     plain = PassManager(before, context).run(job.artifact).artifact
     base = on_disk(plain, folder)
     return Layers(base, quantizer, quantizer.calibrate(base.model, context), context)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from onnxsmith.pipeline.quantization.request import QuantizeRequest
+from onnxsmith.pipeline.quantization.request import Method, QuantizeRequest
 
 STATIC = "static"
+_METHODS: tuple[Method, ...] = ("mse", "percentile")
+_HELPERS = "equalize-layers,correct-biases"
 
 
 def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
@@ -33,7 +35,9 @@ def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]
 
 def gentler(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
     """Yield static ways that lose less, for where the plain one loses too much."""
+    static = replace(request, mode="static", max_drop=None)
     if request.method == "minmax":
-        for method in ("mse", "percentile"):
-            name = f"static, ranges by {method}"
-            yield name, replace(request, mode="static", method=method, max_drop=None)
+        for method in _METHODS:
+            yield f"static, ranges by {method}", replace(static, method=method)
+    if not request.prepare:
+        yield "static, layers equalized", replace(static, prepare=_HELPERS)

@@ -177,6 +177,12 @@ _NAMES = 3
     help="Most calibration batches (of 8 samples, or the model's own size) to read.",
 )
 @click.option(
+    "--prepare",
+    default="",
+    metavar="SPEC",
+    help="Passes for the float model first: equalize-layers, smooth-quant, round-weights, ...",
+)
+@click.option(
     "--sensitivity",
     is_flag=True,
     help="Measure what each layer costs: the error with it alone quantized, and its time.",
@@ -227,6 +233,7 @@ def command(
     accuracy_level: int,
     method: Method,
     samples: int,
+    prepare: str,
     sensitivity: bool,
     budget: tuple[int, float],
     report: Path | None,
@@ -273,7 +280,7 @@ def command(
     )
     request = replace(request, bits=int(bits), block_size=block_size, algorithm=algorithm)
     request = replace(request, form=form, accuracy_level=accuracy_level)
-    request = replace(request, sensitivity=sensitivity, budget=budget)
+    request = replace(request, prepare=prepare, sensitivity=sensitivity, budget=budget)
     _quantize(source, output, request, report, bench=not no_bench, as_json=as_json)
 
 
