@@ -49,8 +49,8 @@ class QuantizeDynamic(QuantizingPass):
     ``MatMul(x, w) = s_x s_w MatMulInteger(Q(x), Q(w))`` with ``s_x`` and the zero point taken from
     each ``x``, once for all products that read it. Gemm likewise; tables of embeddings are stored
     in int8 and scaled after the rows are taken; LSTM becomes the runtime's DynamicQuantizeLSTM,
-    and its Attention a product and MultiHeadAttention. Bodies of If, Loop, Scan and functions are
-    quantized as well; functions that get weights as arguments are inlined.
+    and its Attention QAttention, or a product and MultiHeadAttention. Bodies of If, Loop, Scan and
+    functions are quantized as well; functions that get weights as arguments are inlined.
 
     Options:
         per_channel: Each output channel has a scale of its own.

@@ -19,7 +19,7 @@ from onnxsmith.passes.match import Array, input_of, int_attribute, is_op, replac
 from onnxsmith.passes.quantization.base import QuantizingPass
 from onnxsmith.passes.quantization.blockwise.blocks import Blocks, Grid
 from onnxsmith.passes.quantization.blockwise.curvature import curvatures
-from onnxsmith.passes.quantization.blockwise.gptq import round_by_curvature
+from onnxsmith.passes.quantization.blockwise.gptq import inverse_factor, round_by_curvature
 from onnxsmith.passes.quantization.blockwise.hqq import round_half_quadratic
 from onnxsmith.passes.quantization.blockwise.rtn import round_to_nearest
 from onnxsmith.passes.quantization.blockwise.write import write_dequantize, write_nbits
@@ -149,9 +149,9 @@ class QuantizeWeights(QuantizingPass):
         InferShapes().apply(model, context)
         before, found = _bytes(model), _Found()
         products = self._products(model, found)
-        hessians = self._hessians(model, products, context, found)
+        factors = self._factors(model, products, context, found)
         for product in products:
-            self._write(model, product, hessians, found)
+            self._write(model, product, factors, found)
         if not found.errors and not found.tables:
             raise SmithError(
                 "nothing in the model can be quantized",
@@ -207,7 +207,7 @@ class QuantizeWeights(QuantizingPass):
             raise LeaveFloat(f"blocks of {self.block_size} do not divide its inputs")
         return _Product(node, x, rows, weight.name)
 
-    def _hessians(
+    def _factors(
         self, model: ir.Model, products: list[_Product], context: PassContext, found: _Found
     ) -> Mapping[ir.Value, Array]:
         if self.algorithm != "gptq":
@@ -215,19 +215,17 @@ class QuantizeWeights(QuantizingPass):
         assert context.samples is not None  # check_context() came first
         values = {p.x.name or "": p.x for p in products if _is_seen(p, model.graph)}
         widths = {p.x.name or "": p.rows.shape[1] for p in products if p.x in values.values()}
-        hessians: dict[ir.Value, Array] = {}
+        factors: dict[ir.Value, Array] = {}
         for name, hessian, count in curvatures(model, widths, context.samples, self.samples):
-            hessians[values[name]] = hessian
+            factors[values[name]] = inverse_factor(hessian)
             found.samples = count
-        return hessians
+        return factors
 
-    def _round(
-        self, product: _Product, hessians: Mapping[ir.Value, Array], found: _Found
-    ) -> Blocks:
+    def _round(self, product: _Product, factors: Mapping[ir.Value, Array], found: _Found) -> Blocks:
         if self.algorithm == "hqq":
             return round_half_quadratic(product.rows, self.grid)
-        if product.x in hessians:
-            return round_by_curvature(product.rows, hessians[product.x], self.grid)
+        if product.x in factors:
+            return round_by_curvature(product.rows, factors[product.x], self.grid)
         if self.algorithm == "gptq":
             found.nearest.append(label(product.node))
         return round_to_nearest(product.rows, self.grid)
@@ -236,12 +234,12 @@ class QuantizeWeights(QuantizingPass):
         self,
         model: ir.Model,
         product: _Product,
-        hessians: Mapping[ir.Value, Array],
+        factors: Mapping[ir.Value, Array],
         found: _Found,
     ) -> None:
         node, graph = product.node, product.node.graph
         assert graph is not None  # matchers only see nodes of graphs
-        blocks = self._round(product, hessians, found)
+        blocks = self._round(product, factors, found)
         found.errors[label(node)] = blocks.error(product.rows)
         if self.form == "matmul-nbits":
             declare(model)

@@ -10,7 +10,7 @@ from onnxsmith.passes.quantization.blockwise.blocks import Blocks, Grid
 _DAMPING = 0.01
 
 
-def round_by_curvature(weights: Array, hessian: Array, grid: Grid) -> Blocks:
+def round_by_curvature(weights: Array, upper: Array, grid: Grid) -> Blocks:
     """Return weights rounded so that the product's error on real inputs is small.
 
     Inputs are rounded in order; the error of each, weighed by the inverse Hessian, is taken out of
@@ -19,7 +19,7 @@ def round_by_curvature(weights: Array, hessian: Array, grid: Grid) -> Blocks:
 
     Args:
         weights: float32, of shape (outputs, inputs).
-        hessian: ``X' X`` of the product's inputs, of shape (inputs, inputs).
+        upper: U, what :func:`inverse_factor` makes of ``X' X`` of the product's inputs.
         grid: Bits, size of blocks, and whether they are symmetric.
 
     Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
@@ -27,7 +27,6 @@ def round_by_curvature(weights: Array, hessian: Array, grid: Grid) -> Blocks:
     """
     left = weights.astype(np.float32)  # what is still to be rounded
     outputs, inputs = left.shape
-    upper = _inverse_factor(hessian)
     integers = np.empty(left.shape, np.uint8)
     count = -(-inputs // grid.size)
     scale, zero = np.empty((outputs, count), np.float32), np.empty((outputs, count), np.float32)
@@ -46,8 +45,12 @@ def round_by_curvature(weights: Array, hessian: Array, grid: Grid) -> Blocks:
     return Blocks(grid, integers, scale, zero)
 
 
-def _inverse_factor(hessian: Array) -> Array:
-    """Return the upper Cholesky factor of the damped Hessian's inverse, float32."""
+def inverse_factor(hessian: Array) -> Array:
+    """Return the upper Cholesky factor of the damped Hessian's inverse, float32.
+
+    Args:
+        hessian: ``X' X`` of a product's inputs X, of shape (inputs, inputs).
+    """
     damped = hessian.astype(np.float64)
     diagonal = np.einsum("ii->i", damped)  # a view
     diagonal[diagonal == 0] = 1  # inputs that are always 0

@@ -68,7 +68,7 @@ def product(
     The form is the one that the runtime fuses: a product whose activation nobody else reads
     becomes DynamicQuantizeMatMul, others MatMulIntegerToFloat.
     """
-    quantized, scale = _weight(writer, weight, alpha)
+    quantized, scale = column_weight(writer, weight, alpha)
     x_quantized, x_scale, x_zero = writer.activation(x, node)
     graph, name = node.graph, node.outputs[0].name or "product"
     assert graph is not None  # rules see nodes of graphs
@@ -99,7 +99,7 @@ def _shape(node: ir.Node, x: ir.Value, weight: Weight) -> ir.Shape | None:
     return ir.Shape([*x.shape[:-1], weight.array.shape[0 if weight.transposed else 1]])
 
 
-def _weight(writer: Writer, weight: Weight, alpha: float) -> tuple[ir.Value, Array]:
+def column_weight(writer: Writer, weight: Weight, alpha: float = 1.0) -> tuple[ir.Value, Array]:
     """Return a matrix as int8 and the scales of its columns."""
     rank = weight.array.ndim
     over = rank - 1 if weight.transposed else rank - 2

@@ -11,7 +11,7 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.passes.base import PassContext, PassResult
 from onnxsmith.passes.quantization.blockwise.blocks import Grid
-from onnxsmith.passes.quantization.blockwise.gptq import round_by_curvature
+from onnxsmith.passes.quantization.blockwise.gptq import inverse_factor, round_by_curvature
 from onnxsmith.passes.quantization.blockwise.hqq import round_half_quadratic
 from onnxsmith.passes.quantization.blockwise.rtn import round_to_nearest
 from onnxsmith.passes.quantization.quantize_weights import QuantizeWeights
@@ -117,8 +117,8 @@ def test_gptq_goes_by_the_inputs_of_each_product(load_text: Load) -> None:
     assert result.details["calibration_samples"] == 40
     x = np.concatenate([feeds["x"] for feeds in data()])
     hidden = np.maximum(x @ W, 0)
-    first = round_by_curvature(W.T, x.T @ x, Grid(4, 16, True)).numbers()
-    second = round_by_curvature(v.T, hidden.T @ hidden, Grid(4, 16, True)).numbers()
+    first = round_by_curvature(W.T, inverse_factor(x.T @ x), Grid(4, 16, True)).numbers()
+    second = round_by_curvature(v.T, inverse_factor(hidden.T @ hidden), Grid(4, 16, True)).numbers()
     close(run(result.model, x), np.maximum(x @ first.T, 0) @ second.T)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxsmith.passes.quantization.blockwise.blocks import Grid
-from onnxsmith.passes.quantization.blockwise.gptq import round_by_curvature
+from onnxsmith.passes.quantization.blockwise.gptq import inverse_factor, round_by_curvature
 from onnxsmith.passes.quantization.blockwise.hqq import round_half_quadratic
 from onnxsmith.passes.quantization.blockwise.rtn import round_to_nearest
 
@@ -86,7 +86,7 @@ def test_curvature_makes_the_product_better(symmetric: bool) -> None:
     inputs = (RNG.standard_normal((300, 72)) @ mix).astype(np.float32)
     grid = Grid(4, 16, symmetric)
     nearest = round_to_nearest(WEIGHTS, grid)
-    found = round_by_curvature(WEIGHTS, inputs.T @ inputs, grid)
+    found = round_by_curvature(WEIGHTS, inverse_factor(inputs.T @ inputs), grid)
     exact = inputs @ WEIGHTS.T
     noise = [np.linalg.norm(inputs @ b.numbers().T - exact) for b in (nearest, found)]
     assert noise[1] < 0.8 * noise[0]
@@ -94,7 +94,7 @@ def test_curvature_makes_the_product_better(symmetric: bool) -> None:
 
 def test_without_correlation_curvature_rounds_to_nearest() -> None:
     grid = Grid(4, 16, symmetric=False)
-    found = round_by_curvature(WEIGHTS, np.eye(72, dtype=np.float32), grid)
+    found = round_by_curvature(WEIGHTS, inverse_factor(np.eye(72, dtype=np.float32)), grid)
     nearest = round_to_nearest(WEIGHTS, grid)
     np.testing.assert_array_equal(found.integers, nearest.integers)
     np.testing.assert_array_equal(found.scale, nearest.scale)
@@ -102,5 +102,5 @@ def test_without_correlation_curvature_rounds_to_nearest() -> None:
 
 def test_inputs_that_are_always_zero_do_no_harm() -> None:
     hessian = np.diag(np.r_[np.zeros(8), np.ones(64)]).astype(np.float32)
-    found = round_by_curvature(WEIGHTS, hessian, Grid(4, 16, symmetric=True))
+    found = round_by_curvature(WEIGHTS, inverse_factor(hessian), Grid(4, 16, symmetric=True))
     assert np.isfinite(found.numbers()).all()

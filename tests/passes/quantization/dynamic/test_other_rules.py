@@ -147,6 +147,38 @@ def test_projections_of_attention_are_quantized(attribute: str, load_text: Load)
     close(run(found, **feeds)["y"], expected, 2e-5)
 
 
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "ends"),
+    [
+        ("x, w, b", "scale = 0.3", "QAttention"),
+        ("x, w, b, k", "unidirectional = 1", "QAttention"),
+        ("x, v, c", "qkv_hidden_sizes = [12, 12, 6]", "MultiHeadAttention"),
+    ],
+)
+def test_attention_without_a_bias_on_the_scores(
+    inputs: str, attributes: str, ends: str, per_channel: bool, load_text: Load
+) -> None:
+    width = 6 if "v" in inputs else 12
+    text = f"g (float[2,5,12] x, int32[2,5] k) => (float[2,5,{width}] y) {{ y = com.microsoft.Attention<num_heads = 3, {attributes}>({inputs}) }}"
+    weights = {"w": normal(12, 36), "b": normal(36), "v": normal(12, 30), "c": normal(30)}
+    weights["w"][:, ::5] *= 10  # columns of another size
+    artifact = load_text(text, weights, header=CONTRIB)
+    found = quantized(artifact, QuantizeDynamic(per_channel))
+    assert ops(found)[-1] == ends
+    x, k = normal(2, 5, 12), np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
+    rounded = {
+        name: weight(array, (0,), per_channel=per_channel).astype(np.float32)
+        if name in "wv"
+        else array
+        for name, array in weights.items()
+    }
+    expected = run(
+        load_text(text, rounded, header=CONTRIB), x=activation(x).astype(np.float32), k=k
+    )["y"]
+    close(run(found, x=x, k=k)["y"], expected, 2e-5)
+
+
 def test_attention_with_a_past_stays(load_text: Load) -> None:
     artifact = load_text(
         "g (float[2,5,12] x, float[2,2,3,4,4] p) => (float[2,5,12] y) { y = com.microsoft.Attention<num_heads = 3>(x, w, b, , p) }",
