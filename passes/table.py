@@ -73,6 +73,7 @@ PASSES = Table(
         "remove-unused-opsets": "onnxsmith.passes.cleanup.remove_unused_opsets:RemoveUnusedOpsets",
         "remove-zero-biases": "onnxsmith.passes.cleanup.remove_zero_biases:RemoveZeroBiases",
         "round-weights": "onnxsmith.passes.quantization.round_weights:RoundWeights",
+        "replace-einsums": "onnxsmith.passes.fusion.replace_einsums:ReplaceEinsums",
         "set-session": "onnxsmith.passes.layout.set_session:SetSession",
         "set-shapes": "onnxsmith.passes.layout.set_shapes:SetShapes",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
@@ -110,7 +111,7 @@ _CONTRIB = "infer-shapes,fuse-gelu:runtime=true,fuse-swish,fuse-rms-norm,fuse-ro
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",
     "cpu": f"{_CLEANUP},{_FUSION},{_STANDARD},{_FINISH}",
-    "cuda": f"{_CLEANUP},{_FUSION},{_CONTRIB},{_FINISH}",
+    "cuda": f"{_CLEANUP},replace-einsums,{_FUSION},{_CONTRIB},{_FINISH}",
     "tensorrt": f"{_CLEANUP},{_FUSION},{_FINISH}",
     "edge": f"{_CLEANUP},{_FUSION},{_FINISH}",
 }
