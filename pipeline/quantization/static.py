@@ -8,6 +8,7 @@ from typing import ClassVar
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
+from onnxsmith.passes.fusion.fuse_swish import FuseSwish
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
@@ -19,6 +20,8 @@ from onnxsmith.pipeline.quantization.request import QuantizeRequest
 
 # The fusions into standard operators: those of the runtime's own domain have no integer kernels.
 _PRESET = "cpu"
+# In float, Swish is one node of the runtime's; in integers it would be two slow ones.
+_CPU = "CPUExecutionProvider"
 # DequantizeLinear takes one scale a channel since opset 13, and types of other sizes since 21.
 _CHANNEL_OPSET, _SIZES_OPSET = 13, 21
 _EIGHT_BITS = ("auto", "uint8", "int8")
@@ -34,6 +37,7 @@ class StaticMode(Mode):
         return [
             *PassPipeline.preset(_PRESET).passes,
             *_newer(artifact, request),
+            *([FuseSwish()] if request.target.providers[0] == _CPU else []),
             PoolMeans(),
             FlattenBiases(),
             QuantizeStatic(

@@ -229,7 +229,7 @@ def _follows(plan: Plan, node: ir.Node) -> bool:
     if operator.kind == "move" and wanted:
         return True
     if wanted:
-        return all(plan.maker(v) is not None or _product_reads(plan, v) for v in moving)
+        return all(_in_integers(plan, value) for value in moving)
     # Nobody asks for integers. Where all inputs are integers anyway, it is cheaper to leave them
     # so than to go back to float before; a function of single values would only lose precision.
     if operator.needs_reader:
@@ -237,13 +237,22 @@ def _follows(plan: Plan, node: ir.Node) -> bool:
     return all(_rounded_anyway(plan, value) for value in moving)
 
 
-def _product_reads(plan: Plan, value: ir.Value) -> bool:
-    return any(
-        use.node in plan.nodes
-        and plan.nodes[use.node].kind == "product"
-        and use.idx in plan.nodes[use.node].activations(use.node)
+def _in_integers(plan: Plan, value: ir.Value) -> bool:
+    """Tell whether a value is there in integers, or is once for several readers.
+
+    One that is made in float is rounded where a product reads it, or where all of its several
+    readers compute in integers: they would round as often behind it.
+    """
+    if plan.maker(value) is not None:
+        return True
+    readers = [
+        plan.nodes[use.node]
         for use in value.uses()
-    )
+        if use.node in plan.nodes and use.idx in plan.nodes[use.node].activations(use.node)
+    ]
+    if any(operator.kind == "product" for operator in readers):
+        return True
+    return 1 < len(readers) == len(value.uses()) and not value.is_graph_output()
 
 
 def _rounded_anyway(plan: Plan, value: ir.Value) -> bool:

@@ -75,3 +75,25 @@ def test_a_mode_that_is_not_there_is_refused(artifact: Artifact) -> None:
     with pytest.raises(UsageError, match="unknown quantization mode 'statik'") as caught:
         quantize(artifact, QuantizeRequest(mode="statik"))
     assert "'static'" in caught.value.hint
+
+
+def test_static_starts_from_the_optimized_model_and_keeps_swish_in_float(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 12]>'
+        "g (float[N,3,8,8] x) => (float[N,4] y) {"
+        "  c = Conv(x, w) n = BatchNormalization(c, s, b, m, v) g = Sigmoid(n) a = Mul(n, g)"
+        "  p = ReduceMean<axes = [2, 3], keepdims = 0>(a) y = MatMul(p, k) }"
+    )
+    shapes = {"w": (6, 3, 3, 3), "s": 6, "b": 6, "m": 6, "v": 6, "k": (6, 4)}
+    for name, shape in shapes.items():
+        weight = RNG.uniform(0.1, 1, shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(weight, name))
+    np.savez(tmp_path / "x.npz", x=RNG.standard_normal((40, 3, 8, 8)).astype(np.float32))
+    request = QuantizeRequest(mode="static", data=f"npz:{tmp_path / 'x.npz'}", qoperator=True)
+    result = quantize(Artifact.from_proto(proto), request)
+    ops = [node.op_type for node in result.artifact.model.graph]
+    # The batch normalization is folded, Swish is one node, and the mean is a pool.
+    assert {"QLinearConv", "QuickGelu", "GlobalAveragePool"} <= set(ops)
+    assert not {"BatchNormalization", "Sigmoid", "ReduceMean"} & set(ops)
+    assert result.pipeline.differences[-1].snr_db > 30
+    assert not result.left_float

@@ -9,7 +9,7 @@ from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make
 
 SHAPES = {
     "w": (4, 3, 3, 3), "v": (4, 4, 1, 1), "d": (4, 8), "e": (8, 4), "b": (4,), "c": (1,),
-    "k": (8, 8), "six": (), "none": (), "minus": (),
+    "k": (8, 8), "u": (3, 3, 1, 1), "six": (), "none": (), "minus": (),
 }  # fmt: skip
 VALUES = {"six": 6.0, "none": 0.0, "minus": -1.0}
 
@@ -60,6 +60,12 @@ def described(found: Plan) -> tuple[str, str]:
         # Nothing is rounded for the sake of a sum.
         ("s = Sin(x) t = Add(x, s) y = Add(t, c)", "", ""),
         ("s = Sin(x) t = Add(s, c) y = Conv(t, w)", "Conv", "t y"),
+        # What several integer readers share is rounded for all of them,
+        ("s = Sin(x) p = GlobalAveragePool(s) q = Conv(p, u) m = Mul(s, q) y = Conv(m, w)",
+         "GlobalAveragePool Conv Mul Conv", "s p q m y"),
+        # unless another reads it in float.
+        ("s = Sin(x) p = GlobalAveragePool(s) q = Conv(p, u) m = Mul(s, q) n = Conv(m, w)"
+         "y = Sub(n, s)", "Conv Conv", "p q m n"),
         # What only moves numbers may do so before or behind a product.
         ("t = Transpose<perm = [0, 3, 1, 2]>(x) y = Conv(t, w)", "Transpose Conv", "x t y"),
         ("a = Conv(x, w) m = MaxPool<kernel_shape = [2, 2]>(a) y = Conv(m, v)",
