@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.cleanup.fold_constants import FoldConstants
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
+from onnxsmith.passes.cleanup.remove_initializer_inputs import RemoveInitializerInputs
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.fusion.keep_sums import KeepSums
 from onnxsmith.passes.fusion.remove_softmax_guards import RemoveSoftmaxGuards
@@ -36,6 +38,8 @@ class DynamicMode(Mode):
         on_cpu: list[Pass] = [InferShapes(), RemoveSoftmaxGuards(), KeepSums()]
         return [
             *newer,
+            RemoveInitializerInputs(),
+            FoldConstants(),  # a weight may be computed from constants
             *(on_cpu if request.target.providers[0] == _CPU else ()),
             FlattenBiases(),
             QuantizeDynamic(

@@ -8,6 +8,7 @@ from typing import ClassVar
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
+from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.fusion.fuse_swish import FuseSwish
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.pipeline import PassPipeline
@@ -68,5 +69,5 @@ def _newer(artifact: Artifact, request: QuantizeRequest) -> list[Pass]:
     """Return what gives an old model operators with the scales and types that are needed."""
     eight = request.activations in _EIGHT_BITS and request.weights == "int8"
     needed = _CHANNEL_OPSET if eight else _SIZES_OPSET
-    opset = artifact.model.opset_imports.get("", needed)
-    return [ConvertOpset(needed)] if opset < needed else []
+    opset = version_of(artifact.model)
+    return [ConvertOpset(needed)] if 0 < opset < needed else []
