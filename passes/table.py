@@ -83,6 +83,7 @@ PASSES = Table(
         "strip-metadata": "onnxsmith.passes.cleanup.strip_metadata:StripMetadata",
         "to-bfloat16": "onnxsmith.passes.precision.to_bfloat16:ToBfloat16",
         "to-float16": "onnxsmith.passes.precision.to_float16:ToFloat16",
+        "trim-bodies": "onnxsmith.passes.cleanup.trim_bodies:TrimBodies",
         "unroll-loops": "onnxsmith.passes.cleanup.unroll_loops:UnrollLoops",
         "unbatch-transposes": "onnxsmith.passes.cleanup.unbatch_transposes:UnbatchTransposes",
     },
@@ -91,7 +92,7 @@ PASSES = Table(
 
 _CLEANUP = (
     "remove-initializer-inputs,inline-functions,lift-constants,lift-subgraph-initializers,"
-    "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,unroll-loops,fold-sequences,remove-identities,"
+    "infer-shapes,remove-no-op-casts,remove-no-ops,fold-shapes,fold-constants,fold-ifs,trim-bodies,unroll-loops,fold-sequences,remove-identities,"
     "infer-shapes,name-dimensions,fold-shapes,fold-constants,remove-no-ops,"
     "remove-neutral-elements,unbatch-transposes,remove-no-op-shapes,remove-no-op-slices,remove-expands,settle-reshapes,drop-zero-states,merge-common-subexpressions"
 )

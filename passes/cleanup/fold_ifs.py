@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.equality import same_results
 from onnxsmith.passes.match import all_nodes, array_of, input_of, is_op
-from onnxsmith.passes.splice import Splicer, can_hand_on, can_splice
+from onnxsmith.passes.splice import Splicer, can_hand_on, can_splice, hand_on
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,26 @@ class FoldIfs(Pass):
         total, opset = 0, model.opset_imports.get("", 1)
         while True:
             nodes = [node for node in all_nodes(model, functions=True) if is_op(node, "If")]
-            inside = set(all_nodes(model))
-            count = sum([_fold(node, opset, has_initializers=node in inside) for node in nodes])
+            count = _fold_all(model, nodes, opset) if nodes else 0
             total += count
             if not count:
                 return PassResult(model, bool(total), {"folded": total})
 
 
-def _fold(node: ir.Node, opset: int, *, has_initializers: bool) -> bool:
-    graph = node.graph
-    if graph is None:
+def _fold_all(model: ir.Model, nodes: list[ir.Node], opset: int) -> int:
+    splicer, inside = Splicer(model), set(all_nodes(model))
+    return sum([_fold(node, splicer, opset, has_initializers=node in inside) for node in nodes])
+
+
+def _fold(node: ir.Node, splicer: Splicer, opset: int, *, has_initializers: bool) -> bool:
+    if node.graph is None:
         return False
     branch = _taken(node)
     if branch is None or not can_splice(branch, has_initializers=has_initializers):
         return False
     if not can_hand_on(node.outputs, opset):
         return False
-    splicer = Splicer(graph)
-    splicer.hand_on(node, splicer.splice(branch, node))
+    hand_on(node, splicer.splice(branch, node))
     return True
 
 

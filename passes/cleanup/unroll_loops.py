@@ -19,7 +19,7 @@ from onnxsmith.passes.match import (
     is_op,
     made_by,
 )
-from onnxsmith.passes.splice import Splicer, can_hand_on
+from onnxsmith.passes.splice import Splicer, can_hand_on, hand_on
 
 _MAX_TURNS = 1024
 _FIRST_OPSET = 11  # what came before has other rules, and is not written any more
@@ -49,33 +49,36 @@ class UnrollLoops(Pass):
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Unroll in the graph and its subgraphs; what is inside a loop is unrolled first."""
         opset, count = model.opset_imports.get("", 1), 0
-        for node in reversed(list(all_nodes(model))) if opset >= _FIRST_OPSET else ():
+        nodes = [node for node in all_nodes(model) if is_op(node, "Loop", "Scan")]
+        if not nodes or opset < _FIRST_OPSET:
+            return PassResult(model, False)
+        splicer = Splicer(model)
+        for node in reversed(nodes):
             if node.graph is not None and can_hand_on(node.outputs, opset):
-                if is_op(node, "Loop"):
-                    count += _unroll_loop(node, self.limit, opset)
-                elif is_op(node, "Scan"):
-                    count += _unroll_scan(node, opset)
+                if node.op_type == "Loop":
+                    count += _unroll_loop(splicer, node, self.limit, opset)
+                else:
+                    count += _unroll_scan(splicer, node, opset)
         return PassResult(model, bool(count), {"unrolled": count})
 
 
-def _unroll_loop(node: ir.Node, limit: int, opset: int) -> bool:
+def _unroll_loop(splicer: Splicer, node: ir.Node, limit: int, opset: int) -> bool:
     body = node.attributes["body"].as_graph()
     states = [value for value in node.inputs[2:] if value is not None]
     turns = _turns(node, body) if len(states) == len(node.inputs) - 2 else None
     if turns is None or node.graph is None:
         return False
     if turns == 0:
-        return _skip(node, body, states)
+        return _skip(splicer, node, body, states)
     if turns > 1 and _left(body, turns) > 1 + _count(body) + limit:
         return False
-    splicer = Splicer(node.graph)
     collected: list[list[ir.Value]] = []
     for turn in range(turns):
         copy = body if turn == turns - 1 else body.clone(allow_outer_scope_values=True)
         number, condition = copy.inputs[:2]
         given = [
-            _constant(splicer, "turn", _of_rank(number, np.array(turn, np.int64))),
-            _constant(splicer, "condition", _of_rank(condition, np.array(True))),
+            _constant(splicer, node, "turn", _of_rank(number, np.array(turn, np.int64))),
+            _constant(splicer, node, "condition", _of_rank(condition, np.array(True))),
             *states,
         ]
         results = _run(splicer, node, copy, given)
@@ -83,7 +86,7 @@ def _unroll_loop(node: ir.Node, limit: int, opset: int) -> bool:
         collected.append(results[1 + len(states) :])
     columns = [list(column) for column in zip(*collected, strict=True)]
     scanned = [_stack(splicer, node, column, opset) for column in columns]
-    splicer.hand_on(node, [*states, *scanned])
+    hand_on(node, [*states, *scanned])
     return True
 
 
@@ -144,7 +147,7 @@ def _is_outer(value: ir.Value, body: ir.Graph) -> bool:
     return value not in body.inputs if producer is None else producer.graph is not body
 
 
-def _skip(node: ir.Node, body: ir.Graph, states: list[ir.Value]) -> bool:
+def _skip(splicer: Splicer, node: ir.Node, body: ir.Graph, states: list[ir.Value]) -> bool:
     """Replace a Loop that never runs by its first states and empty results."""
     empty = []
     for element in body.outputs[1 + len(states) :]:
@@ -153,13 +156,11 @@ def _skip(node: ir.Node, body: ir.Graph, states: list[ir.Value]) -> bool:
         if element.dtype == ir.DataType.STRING:
             return False
         empty.append(np.zeros((0, *element.shape.numpy()), element.dtype.numpy()))
-    assert node.graph is not None  # apply() asked
-    splicer = Splicer(node.graph)
-    splicer.hand_on(node, [*states, *(_constant(splicer, "empty", array) for array in empty)])
+    hand_on(node, [*states, *(_constant(splicer, node, "empty", array) for array in empty)])
     return True
 
 
-def _unroll_scan(node: ir.Node, opset: int) -> bool:
+def _unroll_scan(splicer: Splicer, node: ir.Node, opset: int) -> bool:
     body, count = node.attributes["body"].as_graph(), int_attribute(node, "num_scan_inputs")
     if count is None or None in node.inputs or node.graph is None:
         return False
@@ -169,7 +170,6 @@ def _unroll_scan(node: ir.Node, opset: int) -> bool:
     axes = ints_attribute(node, "scan_input_axes") or [0] * count
     if not any(_size(value, axis) == 1 for value, axis in zip(sequences, axes, strict=True)):
         return False
-    splicer = Splicer(node.graph)
     elements = [
         _view(splicer, node, "Squeeze", value, axis, opset)
         for value, axis in zip(sequences, axes, strict=True)
@@ -181,7 +181,7 @@ def _unroll_scan(node: ir.Node, opset: int) -> bool:
         _view(splicer, node, "Unsqueeze", value, axis, opset)
         for value, axis in zip(scanned, places, strict=True)
     ]
-    splicer.hand_on(node, [*results[:first], *stacked])
+    hand_on(node, [*results[:first], *stacked])
     return True
 
 
@@ -218,7 +218,7 @@ def _view(
     splicer: Splicer, node: ir.Node, kind: str, value: ir.Value, axis: int, opset: int
 ) -> ir.Value:
     if opset >= _AXES_AS_INPUT:
-        axes = _constant(splicer, "axis", np.array([axis], np.int64))
+        axes = _constant(splicer, node, "axis", np.array([axis], np.int64))
         return _insert(splicer, node, ir.node(kind, [value, axes]), value)
     return _insert(splicer, node, ir.node(kind, [value], {"axes": [axis]}), value)
 
@@ -226,7 +226,8 @@ def _view(
 def _insert(splicer: Splicer, node: ir.Node, new: ir.Node, like: ir.Value) -> ir.Value:
     result = new.outputs[0]
     result.name, result.type = splicer.free(f"{like.name}/{new.op_type.lower()}"), like.type
-    splicer.graph.insert_before(node, new)
+    assert node.graph is not None  # apply() found it there
+    node.graph.insert_before(node, new)
     return result
 
 
@@ -235,12 +236,12 @@ def _of_rank(value: ir.Value, array: np.ndarray[Any, Any]) -> np.ndarray[Any, An
     return array.reshape(1) if value.shape is not None and len(value.shape) == 1 else array
 
 
-def _constant(splicer: Splicer, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+def _constant(splicer: Splicer, node: ir.Node, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
     """Add an initializer under a name that is free also in bodies."""
-    assert isinstance(splicer.graph, ir.Graph)  # functions are left alone
+    assert isinstance(node.graph, ir.Graph)  # functions are left alone
     name = splicer.free(name)
     tensor = ir.Tensor(array, name=name)
     kind = ir.TensorType(ir.DataType.from_numpy(array.dtype))
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
-    splicer.graph.register_initializer(value)
+    node.graph.register_initializer(value)
     return value

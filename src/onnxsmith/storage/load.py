@@ -27,6 +27,7 @@ from onnxsmith.storage.repeats import (
     node_in_cycle,
     repair_names,
 )
+from onnxsmith.storage.shadows import rename_shadows
 from onnxsmith.storage.sparse import densify, has_sparse, remember_sparse
 from onnxsmith.storage.structure import check_structure
 from onnxsmith.storage.tensors import EmbeddedTensor, FileTensor, file_identity, tensor_bytes
@@ -126,6 +127,7 @@ def _build(proto: onnx.ModelProto, name: str) -> ir.Model:
     if sparse:
         remember_sparse(model)
     _forget_numbers(model)
+    rename_shadows(model)
     scopes: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for scope in scopes:
         version = scope.opset_imports.pop("ai.onnx", None)
