@@ -7,6 +7,7 @@ from dataclasses import replace
 from onnxsmith.errors import RefusedError
 from onnxsmith.pipeline.data import open_data, refuse_shared
 from onnxsmith.pipeline.evaluation import evaluate
+from onnxsmith.pipeline.evaluation.table import make_metric
 from onnxsmith.pipeline.quantization.job import Job
 from onnxsmith.pipeline.quantization.result import QuantizeResult
 from onnxsmith.runtime.session import Session
@@ -32,11 +33,13 @@ def hold_to_budget(job: Job, result: QuantizeResult) -> QuantizeResult:
         with Session(candidate, request.target, threads=request.threads) as session:
             scores.append(evaluate(session, held_out, [request.metric], _SCORING_BATCH))
     before, after = scores
-    drop = before.metrics[request.metric] - after.metrics[request.metric]
-    if drop > request.max_drop:
+    better = make_metric(request.metric).higher_is_better
+    old, new = before.metrics[request.metric], after.metrics[request.metric]
+    drop = old - new if better else new - old
+    if not drop <= request.max_drop:  # NaN is within no budget
         raise RefusedError(
-            f"{request.metric} drops by {drop:.4f}, from {before.metrics[request.metric]:.4f} "
-            f"to {after.metrics[request.metric]:.4f}; at most {request.max_drop} is allowed",
+            f"{request.metric} {'drops' if better else 'rises'} by {drop:.4f}, from {old:.4f} "
+            f"to {new:.4f}; at most {request.max_drop} is allowed",
             "calibrate on more data, try another --method, or allow more with --max-drop",
         )
     return replace(result, before=before, after=after)
