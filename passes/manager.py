@@ -13,6 +13,7 @@ from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError
 from onnxsmith.garbage import collected_rarely
 from onnxsmith.numerics import Difference
+from onnxsmith.passes.background import LateVerifier
 from onnxsmith.passes.base import Pass, PassContext
 from onnxsmith.passes.observers import InvalidModelError, Observer, census
 from onnxsmith.passes.verify import Check, Verifier
@@ -114,14 +115,14 @@ class PassManager:
     Attributes:
         passes: What to run, in order.
         context: What passes may need from outside.
-        verifier: Holds the reference; None checks nothing.
+        verifier: Holds the reference; None checks nothing. A late one is begun with the first pass.
         mode: ``end`` checks once, ``each`` after every pass, ``off`` never.
         observers: See every pass that ran; on a replay they see it again.
     """
 
     passes: Sequence[Pass]
     context: PassContext
-    verifier: Verifier | None = None
+    verifier: Verifier | LateVerifier | None = None
     mode: VerifyMode = "end"
     observers: Sequence[Observer] = ()
     _runs: list[PassRun] = field(default_factory=list, init=False)
@@ -138,6 +139,34 @@ class PassManager:
         for pass_ in self.passes:
             pass_.check_context(self.context)
         self._runs, self._dropped, self._checks = [], [], []
+        try:
+            current = self._run_groups(artifact)
+        finally:
+            if isinstance(self.verifier, LateVerifier):
+                self.verifier.wait()  # the caller may do with the artifact what they like
+        verifier = self.resolved_verifier()
+        return PipelineResult(
+            artifact=current,
+            runs=tuple(self._runs),
+            dropped=tuple(self._dropped),
+            differences=_worst(self._checks),
+            unverified=tuple(sorted(verifier.unverified)) if verifier else (),
+            verified=self._checking,
+            census_before=census(artifact.model),
+            census_after=census(current.model),
+        )
+
+    def resolved_verifier(self) -> Verifier | None:
+        """Return the verifier; waits for a late one.
+
+        Raises:
+            SmithError: The reference cannot be taken.
+        """
+        if isinstance(self.verifier, LateVerifier):
+            return None if self.mode == "off" else self.verifier.get()
+        return self.verifier
+
+    def _run_groups(self, artifact: Artifact) -> Artifact:
         current = artifact
         for exact, group in groupby(self.passes, key=lambda p: p.effect == "exact"):
             if exact:
@@ -145,21 +174,11 @@ class PassManager:
             else:
                 for pass_ in group:
                     current = self._run_inexact(current, pass_)
-        current = Artifact(current.model, (*artifact.history, *self._steps()))
-        return PipelineResult(
-            artifact=current,
-            runs=tuple(self._runs),
-            dropped=tuple(self._dropped),
-            differences=_worst(self._checks),
-            unverified=tuple(sorted(self.verifier.unverified)) if self.verifier else (),
-            verified=self._checking,
-            census_before=census(artifact.model),
-            census_after=census(current.model),
-        )
+        return Artifact(current.model, (*artifact.history, *self._steps()))
 
     @property
     def _checking(self) -> bool:
-        return self.verifier is not None and self.mode != "off"
+        return self.mode != "off" and self.resolved_verifier() is not None
 
     def _run_exact(self, start: Artifact, passes: list[Pass]) -> Artifact:
         """Run exact passes; those that break the model are left out one by one."""
@@ -207,16 +226,18 @@ class PassManager:
             if reason:
                 self._dropped.append(Dropped(pass_, "wrong", reason))
                 return start
-            assert self.verifier is not None  # _checking says so
+            verifier = self.resolved_verifier()
+            assert verifier is not None  # _checking says so
             self._checks.append(check)
             # What comes after is measured against the new model, not against the original.
-            self.verifier.take_reference(candidate)
+            verifier.take_reference(candidate)
         self._runs += runs
         return candidate
 
     def _check(self, candidate: Artifact) -> Check:
-        assert self.verifier is not None  # only called when checking
-        return self.verifier.check(candidate)
+        verifier = self.resolved_verifier()
+        assert verifier is not None  # only called when checking
+        return verifier.check(candidate)
 
     def _bisect(self, start: Artifact, passes: list[Pass], last: Check) -> tuple[int, Check]:
         """Return the first pass behind which the check fails, and that check.
@@ -238,7 +259,12 @@ class PassManager:
     def _replay(
         self, start: Artifact, passes: Sequence[Pass], *, observed: bool = True
     ) -> tuple[Artifact, list[PassRun]]:
+        late = self.verifier if isinstance(self.verifier, LateVerifier) else None
+        if late is not None:
+            late.wait()
         model = start.model.clone()
+        if late is not None and self.mode != "off":
+            late.begin()
         runs = []
         before = _count(model)
         for index, pass_ in enumerate(passes):

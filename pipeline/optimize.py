@@ -12,6 +12,7 @@ import numpy as np
 from onnxsmith.artifact import Artifact, Step
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.numerics import Tolerance
+from onnxsmith.passes.background import LateVerifier
 from onnxsmith.passes.base import Conversion, Pass, PassContext, Samples
 from onnxsmith.passes.manager import Dropped, PassManager, PipelineResult, VerifyMode
 from onnxsmith.passes.observers import Checker, Dump, Observer
@@ -132,19 +133,28 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     pipeline = _pipeline(request)
     samples = _samples(artifact, request)
     signatures = stages(artifact.spec, pipeline.passes)
-    verifier, warnings = _verifier(artifact, request, samples, signatures)
+    unchecked: list[str] = []
+
+    def make() -> Verifier | None:
+        verifier, words = _verifier(artifact, request, samples, signatures)
+        unchecked.extend(words)
+        return verifier
+
+    late = LateVerifier(make)
+    if samples is not None:
+        late.get()  # passes may read the same data, which need not bear two readers at once
     observers: list[Observer] = [Dump(request.dump)] if request.dump else []
     if request.verify == "each":
         observers.append(Checker())
     manager = PassManager(
         pipeline.passes,
         PassContext(target=request.target, samples=samples, seed=request.seed),
-        verifier,
+        late,
         _MODES[request.verify],
         observers,
     )
     done = manager.run(artifact)
-    warnings += tuple(
+    warnings = tuple(unchecked) + tuple(
         f"output {name!r} differs between two runs of the input: not verified"
         for name in done.unverified
     )
@@ -154,7 +164,8 @@ def optimize(artifact: Artifact, request: OptimizeRequest) -> OptimizeResult:
     result = _with_kernels(result, manager, request)
     if result.artifact is done.artifact and done.census_before == done.census_after:
         return result
-    return _with_runtime_census(artifact, _gated(artifact, result, request, verifier), request)
+    gated = _gated(artifact, result, request, manager.resolved_verifier())
+    return _with_runtime_census(artifact, gated, request)
 
 
 def _with_kernels(
