@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,13 @@ def read_yaml(path: Path, what: str) -> Any:
     Raises:
         SmithError: The file cannot be read, is too large or is no YAML.
     """
+    with open_yaml(path, what) as loader:
+        return loader.get_single_data()
+
+
+@contextlib.contextmanager
+def open_yaml(path: Path, what: str) -> Iterator[PlainLoader]:
+    """Yield what reads a YAML file, for those who need its lines; see :func:`read_yaml`."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -34,8 +42,8 @@ def read_yaml(path: Path, what: str) -> Any:
     if len(data) > _MAX_BYTES:
         raise SmithError(f"{path} is larger than 1 MiB", f"give a {what}")
     try:
-        return _PlainLoader(io.BytesIO(data)).get_single_data()
-    except (yaml.YAMLError, RecursionError) as error:
+        yield PlainLoader(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())[:300]
         raise SmithError(f"{path} is not YAML: {text}", "mend the file") from error
 
@@ -54,7 +62,7 @@ def check_values(model: type[Model], value: Any, origin: str, hint: str) -> Mode
         raise SmithError(f"{origin}: {where}: {first['msg']}", hint) from error
 
 
-class _PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """Safe YAML without aliases: they let a small file grow without bound."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:

@@ -11,10 +11,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.plain_yaml import PlainLoader, open_yaml
 from onnxsmith.plugins import suggestion
-
-# A list of sources is some pages of text; anything larger is not one.
-_MAX_BYTES = 1024 * 1024
 
 
 def _texts(value: Any) -> Any:
@@ -69,15 +67,7 @@ def load_batch(path: Path) -> tuple[BatchEntry, ...]:
         UsageError: A key is unknown or its value does not fit: the line is named.
         SmithError: The file cannot be read or is no YAML.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise SmithError(f"cannot read {path}: {error.strerror}", "check the path") from error
-    if len(data) > _MAX_BYTES:
-        raise SmithError(f"{path} is larger than 1 MiB", "give a list of what to convert")
-    try:
-        loader = _PlainLoader(data)
+    with open_yaml(path, "list of what to convert") as loader:
         root = loader.get_single_node()
         if not isinstance(root, yaml.SequenceNode) or not root.value:
             raise SmithError(
@@ -85,9 +75,6 @@ def load_batch(path: Path) -> tuple[BatchEntry, ...]:
                 "start each with '- source: ...' and 'output: ...' below it",
             )
         return tuple(_entry(loader, node, path) for node in root.value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise SmithError(f"{path} is not YAML: {text}", "mend the file") from error
 
 
 def check_entries(entries: Sequence[BatchEntry], places: Sequence[Path], base: Path) -> None:
@@ -114,7 +101,7 @@ def check_entries(entries: Sequence[BatchEntry], places: Sequence[Path], base: P
         seen.add(resolved)
 
 
-def _entry(loader: _PlainLoader, node: yaml.Node, path: Path) -> BatchEntry:
+def _entry(loader: PlainLoader, node: yaml.Node, path: Path) -> BatchEntry:
     if not isinstance(node, yaml.MappingNode):
         raise _wrong(path, node, "an entry is not a mapping", "write '- source: ...'")
     known = [field.alias or name for name, field in BatchEntry.model_fields.items()]
@@ -142,14 +129,3 @@ def _entry(loader: _PlainLoader, node: yaml.Node, path: Path) -> BatchEntry:
 
 def _wrong(path: Path, node: yaml.Node, what: str, hint: str) -> UsageError:
     return UsageError(f"{path}, line {node.start_mark.line + 1}: {what}", hint)
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: they let a small file grow without bound."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, else compose as usual."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-            raise yaml.YAMLError(f"aliases are not allowed ({event.start_mark})")
-        return super().compose_node(parent, index)
