@@ -80,6 +80,28 @@ def test_sparse_errors_are_smaller_on_average() -> None:
     assert np.abs(fitted.zero - np.rint(fitted.zero)).max() > 0.01
 
 
+def test_zero_points_are_those_of_the_paper() -> None:
+    weights = RNG.standard_t(2, (3, 32)).astype(np.float32)
+    found = round_half_quadratic(weights, Grid(4, 16, symmetric=False))
+    blocks = weights.reshape(6, 16).astype(np.float64)
+    low, high = blocks.min(axis=1, keepdims=True), blocks.max(axis=1, keepdims=True)
+    scale = 15 / (high - low)
+    zero, best, least, penalty = -low * scale, -low * scale, np.inf, 10.0
+    for _ in range(20):
+        rounded = np.clip(np.round(blocks * scale + zero), 0, 15)
+        difference = blocks - (rounded - zero) / scale
+        if np.abs(difference).mean() >= least:
+            break
+        best, least = zero, np.abs(difference).mean()
+        size = np.abs(difference) + 1e-12
+        sparse = np.sign(difference) * np.maximum(size - size**-0.3 / penalty, 0)
+        zero = (rounded - (blocks - sparse) * scale).mean(axis=1, keepdims=True)
+        penalty *= 1.01
+    np.testing.assert_allclose(found.zero.reshape(6, 1), best, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.scale.reshape(6, 1), 1 / scale, rtol=1e-5)
+    assert np.abs(best + low * scale).max() > 0.01  # the range alone does not say so
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_curvature_makes_the_product_better(symmetric: bool) -> None:
     mix = RNG.standard_normal((72, 72)) * np.geomspace(1, 0.05, 72)

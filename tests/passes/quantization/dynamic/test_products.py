@@ -138,6 +138,7 @@ def test_gemm(name: str, load_text: Load) -> None:
     found, left = quantized(artifact)
     assert left == []
     assert "Gemm" not in ops(found)
+    assert ("Add" in ops(found)) == bool(b.any())
     plain = w if w.shape == W.shape else w.T
     close(run(found, X[0]), alpha * (activation(X[0]) @ weight(plain, (0,))) + b)
 
