@@ -59,7 +59,8 @@ def _replace(graph: ir.Graph | ir.Function, node: ir.Node, kept: ir.Node) -> boo
     for old, new in pairs:
         if old.is_graph_output():
             new.name, old.name = old.name, None
-            new.type, new.shape = old.type or new.type, old.shape or new.shape
+            new.type = old.type or new.type
+            new.shape = new.shape if old.shape is None else old.shape  # that of a scalar is empty
         elif new.shape is None:
             new.shape = old.shape
         if new.type is None:

@@ -77,3 +77,11 @@ def test_in_a_function(load_text: Callable[..., Artifact]) -> None:
     MergeCommonSubexpressions().apply(artifact.model, PassContext())
     (function,) = artifact.model.functions.values()
     assert [node.op_type for node in function] == ["Exp", "Mul"]
+
+
+def test_an_output_that_is_a_scalar_keeps_its_shape(load_text: Callable[..., Artifact]) -> None:
+    text = "g (float x) => (float y) { a = Exp(x) b = Neg(a) y = Exp(x) }"
+    model = load_text(text).clone().model
+    model.graph[0].outputs[0].shape = None
+    assert MergeCommonSubexpressions().apply(model, PassContext()).modified
+    assert str(model.graph.outputs[0].shape) == "[]"
