@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -26,7 +26,7 @@ from onnxsmith.passes.computing import computes_in
 from onnxsmith.passes.randomness import may_vary, random_outputs
 from onnxsmith.runtime.probe import probe_inputs
 from onnxsmith.runtime.session import Session
-from onnxsmith.spec import Dim, ModelSpec
+from onnxsmith.spec import Dim, ModelSpec, summands
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
 
@@ -281,8 +281,7 @@ def make_verifier(
             raise SmithError("the data is empty", "give data with at least one sample")
         return _with_reference(artifact, given, tolerance, per_output, stages)
     last = None
-    for sizes in _PROBE_LADDER:
-        probes = _probes(artifact, dict(dims or {}), sizes, seed)
+    for probes in _attempts(artifact, dict(dims or {}), seed):
         try:
             return _with_reference(artifact, probes, tolerance, per_output, stages)
         except SmithError as error:
@@ -345,6 +344,30 @@ def _with_reference(
     verifier = Verifier(probes, tolerance, per_output, stages)
     verifier.take_reference(artifact)
     return verifier
+
+
+def _attempts(artifact: Artifact, dims: Mapping[str, int], seed: int) -> Iterator[list[Feeds]]:
+    """Yield probes of one kind after the other, for models that do not run on the first."""
+    spread = _spread(artifact.spec, dims, _PROBE_DIMS[0])
+    if spread:  # sizes that are all equal would hide that one was taken for another
+        large = _probes(artifact, spread, _PROBE_DIMS[:1], seed)
+        yield [*large, *_probes(artifact, dims, _PROBE_DIMS[1:], seed + 1)]
+    for sizes in _PROBE_LADDER:
+        yield _probes(artifact, dims, sizes, seed)
+
+
+def _spread(spec: ModelSpec, dims: Mapping[str, int], first: int) -> dict[str, int]:
+    """Return a size of its own for each open dimension; nothing where there are less than two."""
+    names = [
+        name
+        for value in spec.inputs
+        for dim in value.shape or ()
+        if isinstance(dim, str) and dim not in dims
+        for name in summands(dim)
+        if not name.isdecimal() and name not in dims
+    ]
+    sizes = {name: first + place for place, name in enumerate(dict.fromkeys(names))}
+    return {**dims, **sizes} if len(sizes) > 1 else {}
 
 
 def _probes(

@@ -229,3 +229,37 @@ def test_tolerances_can_be_set_for_all_or_for_one_output(artifact: Artifact) -> 
         verifier = make_verifier(artifact, tolerance=tolerance, per_output=per_output)
         result = PassManager([small], PassContext(), verifier).run(artifact)
         assert [d.pass_.name for d in result.dropped] == names
+
+
+@dataclass(frozen=True)
+class Confused(Pass):
+    """Take the second dimension of the reshape's target for the first."""
+
+    name: ClassVar[str] = "confused"
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        index = model.graph.initializers["index"]
+        index.const_value = ir.Tensor(np.array([1], np.int64), name="index")
+        return PassResult(model, modified=True)
+
+
+def test_a_dimension_that_is_taken_for_another_is_found(
+    load_text: Callable[..., Artifact],
+) -> None:
+    """With all open sizes equal, as 3 and 3, it would not be."""
+    text = """g (float[B,S,2] x) => (float[N,M] y) {
+        s = Shape(x) n = Gather<axis = 0>(s, index)
+        t = Concat<axis = 0>(n, rest) y = Reshape(x, t) }"""
+    weights = {"index": np.array([0]), "rest": np.array([-1])}
+    artifact = load_text(text, weights)
+    result = PassManager([Confused()], PassContext(), make_verifier(artifact)).run(artifact)
+    assert [str(dropped.pass_) for dropped in result.dropped] == ["confused"]
+
+
+def test_dimensions_that_have_to_be_equal_are_probed_so(load_text: Callable[..., Artifact]) -> None:
+    artifact = load_text(
+        "g (float[A,2] x, float[B,2] z) => (float[A,4] y) { y = Concat<axis = 1>(x, z) }"
+    )
+    verifier = make_verifier(artifact)
+    assert [feeds["x"].shape for feeds in verifier.probes] == [(3, 2), (1, 2)]
+    assert verifier.check(artifact).ok
