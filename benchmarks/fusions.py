@@ -70,6 +70,12 @@ def _weights() -> dict[str, Array]:
         "square": np.array(2, np.float32),
         "small": np.array(1e-5, np.float32),
         "last": np.array([-1]),
+        "images": np.array([1, 96, 32, 32]),
+        "groups": np.array([0, 32, -1]),
+        "ones": np.ones(32, np.float32),
+        "zeros": np.zeros(32, np.float32),
+        "each": RNG.uniform(0.5, 2, (96, 1, 1)).astype(np.float32),
+        "whole": np.array([1, TOKENS, WIDTH]),
     }
 
 
@@ -101,6 +107,10 @@ _RMS = (
 )
 _SWISH = "s = Sigmoid(x) y = Mul(x, s)"
 _GELU = "d = Div(x, root) r = Erf(d) a1 = Add(r, one) m = Mul(x, a1) y = Mul(m, half)"
+_GROUP = (
+    "i = Reshape(x, images) r = Reshape(i, groups) n = InstanceNormalization(r, ones, zeros) "
+    "k = Reshape(n, images) m = Mul(k, each) o = Add(m, each) y = Reshape(o, whole)"
+)
 _SKIP = "t = Add(x, x1) y = LayerNormalization(t, g, b)"
 
 
@@ -139,6 +149,9 @@ CASES = {
         _graph(_RMS), "fuse-rms-norm", "SimplifiedLayerNormalization"
     ),
     "QuickGelu (com.microsoft)": Case(_graph(_SWISH), "fuse-swish", "com.microsoft.QuickGelu"),
+    "GroupNormalization (standard)": Case(
+        _graph(_GROUP), "fuse-group-norm", "GroupNormalization", 21
+    ),
     "Gelu (standard)": Case(_graph(_GELU), "fuse-gelu", "Gelu"),
     "SkipLayerNormalization (com.microsoft)": Case(
         _graph(_SKIP, f", float[1,{TOKENS},{WIDTH}] x1"),

@@ -31,6 +31,7 @@ PASSES = Table(
         "fuse-conv-affine": "onnxsmith.passes.fusion.fuse_conv_affine:FuseConvAffine",
         "fuse-gelu": "onnxsmith.passes.fusion.fuse_gelu:FuseGelu",
         "fuse-gemm": "onnxsmith.passes.fusion.fuse_gemm:FuseGemm",
+        "fuse-group-norm": "onnxsmith.passes.fusion.fuse_group_norm:FuseGroupNorm",
         "fuse-hard-swish": "onnxsmith.passes.fusion.fuse_hard_swish:FuseHardSwish",
         "fuse-layer-norm": "onnxsmith.passes.fusion.fuse_layer_norm:FuseLayerNorm",
         "fuse-matmul-reshapes": "onnxsmith.passes.fusion.fuse_matmul_reshapes:FuseMatMulReshapes",

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.fusion.folded_layer_norm import fuse_folded
 from onnxsmith.passes.match import (
     add_constant,
     array_of,
@@ -43,7 +44,8 @@ class FuseLayerNorm(Pass):
 
     ``g (x - mean(x)) / sqrt(mean((x - mean(x))^2) + e) + b = LayerNormalization(x, g, b)`` over the
     last axes, from opset 17 on; without ``g`` it is ones. Squares are Pow or Mul, the quotient is
-    Div or a product with the Reciprocal.
+    Div or a product with the Reciprocal. TensorFlow's form ``x r + (b - mean(x) r)`` with
+    ``r = g / sqrt(mean((x - mean(x))^2) + e)`` is the same.
 
     What is left alone: other axes than the last ones, sizes that are not known, steps that anything
     else reads, float64 (the operator computes in float32), and weights of another shape.
@@ -61,7 +63,10 @@ class FuseLayerNorm(Pass):
         for graph in model.graphs():
             for node in list(graph):
                 found = _find(node) if is_op(node, "Sqrt") else None
-                count += found is not None and _fuse(graph, found)
+                if found is not None:
+                    count += _fuse(graph, found)
+                elif is_op(node, "Sqrt"):
+                    count += fuse_folded(node)
         return PassResult(model, bool(count), {"fused": count})
 
 

@@ -29,7 +29,20 @@ FUSED = [
     f"{HEAD.replace('{-1}', '{-2, -1}').replace('int64[1] a', 'int64[2] a')} {{ {MEAN} {POW} {REST} y = Div(d, s) }}",
     f"g (bool c, float[2,3,8] x) => (float[2,3,8] y) <int64[1] a = {{2}}, float two = {{2}}, float e = {{0.01}}> {{ y = If(c) <then_branch = t () => (float[2,3,8] o) {{ {MEAN} {POW} {REST} n = Div(d, s) o = Mul(n, k) }}, else_branch = f () => (float[2,3,8] o) {{ o = Neg(x) }}> }}",
 ]  # fmt: skip
+FOLDED = "r0 = Reciprocal(s) r = Mul(r0, k) l = Mul(x, r) t = Mul(m, r) u = Sub(b, t)"
+FUSED += [
+    # TensorFlow and Keras fold the mean into the bias.
+    f"{HEAD} {{ {MEAN} {POW} {REST} {FOLDED} y = Add(l, u) }}",
+    f"{HEAD} {{ {MEAN} q = Mul(d, d) {REST} {FOLDED} y = Add(u, l) }}",
+    f"{HEAD} {{ {MEAN} q = Mul(d, d) {REST} r = Reciprocal(s) l = Mul(x, r) t = Mul(m, r) u = Sub(b, t) y = Add(l, u) }}",
+]
 STAYS = [
+    # The fold in another way: a sum for a difference, another mean, a factor that is no vector.
+    f"{HEAD} {{ {MEAN} {POW} {REST} {FOLDED.replace('Sub', 'Add')} y = Add(l, u) }}",
+    f"{HEAD} {{ {MEAN} {POW} {REST} {FOLDED.replace('Sub(b, t)', 'Sub(t, b)')} y = Add(l, u) }}",
+    f"{HEAD} {{ {MEAN} {POW} {REST} {FOLDED.replace('Mul(m, r)', 'Mul(d, r)')} y = Add(l, u) }}",
+    f"{HEAD} {{ {MEAN} {POW} {REST} {FOLDED.replace('(r0, k)', '(r0, two)')} y = Add(l, u) }}",
+    f"{HEAD} {{ {MEAN} {POW} {REST} {FOLDED} y = Sub(l, u) }}",
     # What is centered, and the mean, are read elsewhere too.
     f"{HEAD.replace('=> (', '=> (float[N,3,8] z, ')} {{ {MEAN} {POW} {REST} y = Div(d, s) z = Neg(d) }}",
     f"{HEAD.replace('=> (', '=> (float[N,3,1] v, ')} {{ {MEAN} {POW} {REST} y = Div(d, s) }}",
