@@ -12,8 +12,8 @@ it was not calibrated on are compared.
 MATERIAL holds datasets/mnist, datasets/kws01_mlperf_tiny, datasets/imagenet_sample,
 models/onnx/mnist-8, models/onnx/ultraface, models/caffe/lenet_mnist and models/mxnet/mnist_cnn.
 MODEL is the keyword spotter of MLPerf Tiny,
-models/tflite/mlperf_tiny/kws_ref_model_float32.tflite, converted by onnxsmith where the
-framework for that is installed.
+models/tensorflow/mlperf_tiny_kws_savedmodel, converted by onnxsmith where TensorFlow is installed;
+it is calibrated on 256 of the 1,000 samples that it is scored on, there are no others.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.run import quantize
 from onnxsmith.runtime.session import Session
 
+_FEATURES = "label=y&scale=0.5847&mean=48.5301"
 HELPERS = "equalize-layers,round-weights"
 WAYS: dict[str, dict[str, Any]] = {
     "static": {"mode": "static"},
@@ -107,12 +108,14 @@ def tasks(material: Path, kws: Path | None) -> Iterator[Task]:
         ),
         ("MXNet CNN", folder / "mxnet/mnist_cnn/mnist-symbol.json", None, "1/255"),
     ):
-        model = convert(source, weights=weights).artifact
+        inputs = ["data:float32[N,1,28,28]"] if name.startswith("MXNet") else []
+        model = convert(source, weights=weights, inputs=inputs).artifact
         data = f"{mnist}?scale={scale}"
         yield Task(name, model, f"{data}&split=train&limit=256", f"{data}&split=test")
     if kws is not None:
-        data = f"npz:{material / 'datasets/kws01_mlperf_tiny/kws01.npz'}"
-        yield Task("keyword spotting", Artifact.load(kws), data, data)
+        # The features are stored as int8, as the int8 model takes them.
+        data = f"npz:{material / 'datasets/kws01_mlperf_tiny/kws01.npz'}?{_FEATURES}"
+        yield Task("keyword spotting", Artifact.load(kws), f"{data}&limit=256", data)
     with tempfile.TemporaryDirectory() as scratch:
         train, test = photographs(material / "datasets/imagenet_sample/images", Path(scratch))
         model = convert(folder / "onnx/ultraface/version-slim-320.onnx").artifact
