@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,11 +13,18 @@ from onnxsmith.passes.base import PassContext, PassResult
 from onnxsmith.passes.match import Array, add_constant, input_of, int_attribute, is_op, tensor_of
 from onnxsmith.passes.quantization.affine import fit_weight
 from onnxsmith.passes.quantization.base import QuantizingPass
+from onnxsmith.passes.quantization.calibration.observe import (
+    Reduction,
+    append,
+    constant,
+    observe,
+    rows_of,
+)
 from onnxsmith.passes.quantization.layer_pairs import addition_of
-from onnxsmith.passes.quantization.select import LeftFloat, label
-from onnxsmith.passes.quantization.taps import Taps
+from onnxsmith.passes.quantization.select import LeftFloat
 
 _KINDS = ("Conv", "Gemm", "MatMul")
+_OPSET = 18  # reductions take their axes as an input
 
 
 @dataclass(frozen=True)
@@ -111,28 +118,38 @@ def mean_shifts(
     Raises:
         SmithError: There are no samples, or the model does not run on them.
     """
-    taps = Taps(model)
-    names = {label(node): node for node in errors}
-    for name, node in names.items():
+    assert context.samples is not None  # passes that calibrate say so in their needs
+    readers: dict[str, list[ir.Node]] = {}
+    for node in errors:
         source = node.inputs[0]
         assert source is not None and source.name is not None  # noqa: PT018 - values have names
-        error = taps.constant(errors[node])
-        attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-        made = taps.add(node.op_type, [taps.values[source.name], error], attributes)
-        axis, width = _channel_axis(node), errors[node].shape
-        if node.op_type == "Conv":
-            axes = [0, *range(2, len(width))]
-            taps.hand_out(taps.reduce("ReduceMean", made, axes), name)
-        else:
-            rows = taps.rows(made, width[axis])
-            taps.hand_out(taps.reduce("ReduceMean", rows, [0]), name)
-    sums: dict[str, Array] = {}
+        readers.setdefault(source.name, []).append(node)
+
+    def reduction(nodes: Sequence[ir.Node]) -> Reduction:
+        return lambda graph, value: [_shift(graph, value, node, errors[node]) for node in nodes]
+
+    reductions = {name: reduction(nodes) for name, nodes in readers.items()}
+    sums: dict[ir.Node, Array] = {}
     count = 0
-    for found in taps.run(context, limit):
+    for _, found in observe(model, reductions, context.samples, limit, opset=_OPSET):
         count += 1
-        for name, array in found.items():
-            sums[name] = sums.get(name, np.zeros(array.shape)) + array
-    return {names[name]: array / count for name, array in sums.items()}
+        for name, arrays in found.items():
+            for node, array in zip(readers[name], arrays, strict=True):
+                sums[node] = sums.get(node, np.zeros(array.shape)) + array
+    return {node: array / count for node, array in sums.items()}
+
+
+def _shift(graph: ir.Graph, value: ir.Value, node: ir.Node, error: Array) -> ir.Value:
+    """Append what a layer makes with errors for weights, averaged for each output channel."""
+    axis = _channel_axis(node)
+    attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+    made = ir.node(node.op_type, [value, constant(graph, error)], attributes)
+    graph.append(made)
+    if node.op_type == "Conv":
+        result, axes = made.outputs[0], np.array([0, *range(2, error.ndim)])
+    else:
+        result, axes = rows_of(graph, made.outputs[0], error.shape[axis]), np.array([0])
+    return append(graph, "ReduceMean", result, constant(graph, axes), keepdims=0)
 
 
 def add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:

@@ -21,7 +21,12 @@ from onnxsmith.passes.match import (
     is_op,
     tensor_of,
 )
-from onnxsmith.passes.quantization.taps import Taps
+from onnxsmith.passes.quantization.calibration.observe import (
+    Reduction,
+    append,
+    observe,
+    rows_of,
+)
 
 WIDEST = 8192
 """Most numbers that an output may be made of: beyond, H takes more than 256 MB."""
@@ -109,21 +114,19 @@ def second_moments(
     Raises:
         SmithError: There are no samples, or the model does not run on them.
     """
+    assert context.samples is not None  # passes that calibrate say so in their needs
     for part in _parts(products):
-        taps = Taps(model)
-        for product in part:
-            _tap(taps, product)
         generator = np.random.default_rng(context.seed)
-        sums: dict[str, Array] = {}
+        sums: dict[Product, Array] = {}
         count = 0
-        for found in taps.run(context, limit):
+        for _, found in observe(model, _reductions(part), context.samples, limit):
             count += 1
+            arrays = {name: iter(results) for name, results in found.items()}
             for product in part:
-                name = _name(product)
-                added = _moments(product, found[name], generator)
-                sums[name] = sums[name] + added if name in sums else added
+                added = _moments(product, next(arrays[_source(product)]), generator)
+                sums[product] = sums[product] + added if product in sums else added
         for product in part:
-            yield product, sums.pop(_name(product)) / count
+            yield product, sums.pop(product) / count
 
 
 def _parts(products: Sequence[Product]) -> Iterator[list[Product]]:
@@ -140,20 +143,29 @@ def _parts(products: Sequence[Product]) -> Iterator[list[Product]]:
         yield part
 
 
-def _name(product: Product) -> str:
-    return product.node.outputs[0].name or ""
+def _source(product: Product) -> str:
+    value = product.node.inputs[0]
+    assert value is not None and value.name is not None  # noqa: PT018 - all values have names
+    return value.name
 
 
-def _tap(taps: Taps, product: Product) -> None:
-    source = product.node.inputs[0]
-    assert source is not None and source.name is not None  # noqa: PT018 - all values have names
-    value = taps.values[source.name]
+def _reductions(products: Sequence[Product]) -> dict[str, Reduction]:
+    """Return for each value that is read what to compute from it, one result a product."""
+    readers: dict[str, list[Product]] = {}
+    for product in products:
+        readers.setdefault(_source(product), []).append(product)
+
+    def reduction(found: Sequence[Product]) -> Reduction:
+        return lambda graph, value: [_reduced(graph, value, product) for product in found]
+
+    return {name: reduction(found) for name, found in readers.items()}
+
+
+def _reduced(graph: ir.Graph, value: ir.Value, product: Product) -> ir.Value:
     if product.node.op_type == "Conv":  # the graph has no operator that takes windows out
-        taps.hand_out(taps.add("Identity", [value]), _name(product))
-        return
-    rows = taps.rows(value, product.inputs)
-    columns = taps.add("Transpose", [rows], {"perm": [1, 0]})
-    taps.hand_out(taps.add("MatMul", [columns, rows]), _name(product))
+        return append(graph, "Identity", value)
+    rows = rows_of(graph, value, product.inputs)
+    return append(graph, "MatMul", append(graph, "Transpose", rows, perm=[1, 0]), rows)
 
 
 def _moments(product: Product, found: Array, generator: np.random.Generator) -> Array:

@@ -21,7 +21,13 @@ from onnxsmith.passes.match import (
     is_op,
     tensor_of,
 )
-from onnxsmith.passes.quantization.taps import Taps
+from onnxsmith.passes.quantization.calibration.observe import (
+    Reduction,
+    append,
+    constant,
+    observe,
+    rows_of,
+)
 
 # Operator to the inputs that scale its result's last axis.
 _NORMS = {
@@ -34,6 +40,8 @@ _NORMS = {
 _WIDTHS = ("Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _LEAST = 1e-5
+_FIRST = np.array([0])
+_OPSET = 18  # reductions take their axes as an input
 
 
 @dataclass(frozen=True)
@@ -251,18 +259,23 @@ def _peaks(
     model: ir.Model, groups: Sequence[_Group], context: PassContext, limit: int
 ) -> dict[str, Array]:
     """Return the largest magnitude of each channel over all samples."""
-    taps = Taps(model)
-    for group in groups:
-        name = group.value.name or ""
-        rows = taps.rows(taps.add("Abs", [taps.values[name]]), group.channels)
-        taps.hand_out(taps.reduce("ReduceMax", rows, [0]), name)
+    assert context.samples is not None  # check_context() came first
+    reductions = {group.value.name or "": _largest(group.channels) for group in groups}
     peaks: dict[str, Array] = {}
-    for found in taps.run(context, limit):
-        for name, array in found.items():
+    for _, found in observe(model, reductions, context.samples, limit, opset=_OPSET):
+        for name, (array,) in found.items():
             if not np.isfinite(array).all():
                 raise SmithError(
                     f"the activation {name!r} holds NaN or infinity on the calibration data",
-                    "clean the data, or find the operator with 'onnxsmith compare --layers'",
+                    "find the operator with 'onnxsmith compare --layers'",
                 )
             peaks[name] = np.maximum(peaks.get(name, array), array)
     return peaks
+
+
+def _largest(channels: int) -> Reduction:
+    def reduce(graph: ir.Graph, value: ir.Value) -> list[ir.Value]:
+        magnitudes = rows_of(graph, append(graph, "Abs", value), channels)
+        return [append(graph, "ReduceMax", magnitudes, constant(graph, _FIRST), keepdims=0)]
+
+    return reduce

@@ -109,3 +109,8 @@ def constant(graph: ir.Graph, array: Array) -> ir.Value:
     node = ir.node("Constant", [], {"value": ir.Tensor(array)})
     graph.append(node)
     return node.outputs[0]
+
+
+def rows_of(graph: ir.Graph, value: ir.Value, channels: int) -> ir.Value:
+    """Append what makes a matrix of a value whose last axis are the channels; return it."""
+    return append(graph, "Reshape", value, constant(graph, np.array([-1, channels])))

@@ -168,6 +168,8 @@ def test_bad_requests_have_clear_words(load_text: Load) -> None:
         smooth(artifact, SmoothQuant(alpha=1.5))
     with pytest.raises(SmithError, match="data is empty"):
         SmoothQuant().apply(artifact.model, PassContext(samples=lambda: iter(())))
-    nan = PassContext(samples=lambda: iter([{"x": np.full((1, 3, 8), np.nan, np.float32)}]))
-    with pytest.raises(SmithError, match="'n' holds NaN"):
-        SmoothQuant().apply(artifact.model, nan)
+    for number, name in ((np.nan, "x"), (3e38, "n")):  # the scale makes the second infinite
+        feeds = {"x": np.full((1, 3, 8), number, np.float32)}
+        bad = PassContext(samples=lambda feeds=feeds: iter([feeds]))
+        with pytest.raises(SmithError, match=f"'{name}' holds NaN or infinity"):
+            SmoothQuant().apply(artifact.model, bad)
