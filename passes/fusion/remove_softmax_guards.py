@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.attention_core import unguarded
 from onnxsmith.passes.fusion.attention_mask import is_finite
-from onnxsmith.passes.match import all_nodes, array_of, bypass, is_op, made_by
+from onnxsmith.passes.match import all_nodes, array_of, bypass, is_op, made_by, tensor_of
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,11 @@ class RemoveSoftmaxGuards(Pass):
 
     PyTorch's exporter writes it behind each softmax of an attention, for rows of the mask that are
     minus infinity throughout. It takes as long as the softmax. It goes where the scores are a
-    product, scaled by numbers or not, to which a mask of finite numbers may be added; other
-    numbers that are not finite before the softmax are not kept apart.
+    product, scaled by numbers or not, to which a mask may be added whose rows are known to hold a
+    finite number; other numbers that are not finite before the softmax are not kept apart.
 
-    What is left alone: masks that may hold infinities, scores of another form, and probabilities
-    that anything else reads.
+    What is left alone: computed masks that may hold infinities, scores of another form, and
+    probabilities that anything else reads.
     """
 
     name: ClassVar[str] = "remove-softmax-guards"
@@ -40,15 +43,26 @@ class RemoveSoftmaxGuards(Pass):
 
 
 def _is_bounded(scores: ir.Value | None) -> bool:
-    """Tell whether scores are a scaled product, or the sum of one and a finite mask."""
+    """Tell whether scores are a scaled product, or the sum of one and a mask that leaves some."""
     add = made_by(scores, "Add")
     if add is None:
         return _is_product(scores)
     first, second = add.inputs
     return any(
-        _is_product(product) and mask is not None and is_finite(mask)
+        _is_product(product) and mask is not None and (is_finite(mask) or _leaves_some(mask))
         for product, mask in ((first, second), (second, first))
     )
+
+
+def _leaves_some(mask: ir.Value) -> bool:
+    """Tell whether a constant mask is minus infinity in parts of its rows at most."""
+    view = made_by(mask, "Expand", "Unsqueeze")
+    tensor = tensor_of(mask if view is None else view.inputs[0])
+    if tensor is None or tensor.dtype not in _FLOATS or not tensor.shape:
+        return False
+    numbers = tensor.numpy()
+    highest = numbers.max(axis=-1, initial=-np.inf)  # NaN where one is
+    return bool(np.isfinite(highest).all())
 
 
 def _is_product(value: ir.Value | None) -> bool:

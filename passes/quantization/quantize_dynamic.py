@@ -38,7 +38,13 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("", "MatMul"): products.matmul,
     (DOMAIN, "Attention"): attention.attention,
 }
-_NO_KERNEL = ("ConvTranspose", "GRU", "RNN")
+_UNKNOWN = {
+    ("", "ConvTranspose"): "the runtime has no integer kernel for it",
+    ("", "GRU"): "the runtime has no integer kernel for it",
+    ("", "RNN"): "the runtime has no integer kernel for it",
+    (DOMAIN, "EmbedLayerNormalization"): "its tables are part of the operator",
+    (DOMAIN, "FusedMatMul"): "only plain products are quantized as they come",
+}
 _OPSET = 13  # DequantizeLinear takes a scale for each channel
 
 
@@ -109,8 +115,8 @@ class QuantizeDynamic(QuantizingPass):
         domain = "" if node.domain in STANDARD else node.domain
         rule = _RULES.get((domain, node.op_type))
         if rule is None:
-            if domain == "" and node.op_type in _NO_KERNEL:
-                left.add(node, "the runtime has no integer kernel for it")
+            if reason := _UNKNOWN.get((domain, node.op_type)):
+                left.add(node, reason)
             return
         reason = self.selection.refusal(node)
         if not reason and node.op_type == "Conv" and not self.conv:

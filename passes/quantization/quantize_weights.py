@@ -42,12 +42,11 @@ _LEVELS = (0, 1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class _Product:
-    """A product that can be quantized: its node, operand, and weights (outputs, inputs)."""
+    """A product that can be quantized: its node and operand, and how many numbers it sums."""
 
     node: ir.Node
     x: ir.Value
-    rows: Array
-    name: str
+    inputs: int
 
 
 @dataclass
@@ -187,14 +186,22 @@ class QuantizeWeights(QuantizingPass):
                     gather(writer, node)
                     found.tables += 1
                 else:
-                    products.append(self._read(node))
+                    x, (_, inputs) = activation_of(node), self._rows(node).shape
+                    products.append(_Product(node, x, inputs))
             except LeaveFloat as refusal:
                 if node.op_type != "Gather" or "exclude" in str(refusal):
                     found.left.add(node, str(refusal))
         return products
 
-    def _read(self, node: ir.Node) -> _Product:
-        x, weight = activation_of(node), weight_of(input_of(node, 1))
+    def _rows(self, node: ir.Node) -> Array:
+        """Return the weights of a product, of shape (outputs, inputs).
+
+        They are read anew each time: together they may be larger than memory.
+
+        Raises:
+            LeaveFloat: The node cannot be quantized.
+        """
+        weight = weight_of(input_of(node, 1))
         if weight.array.ndim != 2:
             raise LeaveFloat("its weights are no matrix")
         turned = int_attribute(node, "transB", 0) if node.op_type == "Gemm" else 0
@@ -205,7 +212,7 @@ class QuantizeWeights(QuantizingPass):
         rows = weight.array if by_outputs else weight.array.T
         if self.form == "dequantize" and rows.shape[1] % self.block_size:
             raise LeaveFloat(f"blocks of {self.block_size} do not divide its inputs")
-        return _Product(node, x, rows, weight.name)
+        return rows
 
     def _factors(
         self, model: ir.Model, products: list[_Product], context: PassContext, found: _Found
@@ -214,21 +221,23 @@ class QuantizeWeights(QuantizingPass):
             return {}
         assert context.samples is not None  # check_context() came first
         values = {p.x.name or "": p.x for p in products if _is_seen(p, model.graph)}
-        widths = {p.x.name or "": p.rows.shape[1] for p in products if p.x in values.values()}
+        widths = {p.x.name or "": p.inputs for p in products if p.x in values.values()}
         factors: dict[ir.Value, Array] = {}
         for name, hessian, count in curvatures(model, widths, context.samples, self.samples):
             factors[values[name]] = inverse_factor(hessian)
             found.samples = count
         return factors
 
-    def _round(self, product: _Product, factors: Mapping[ir.Value, Array], found: _Found) -> Blocks:
+    def _round(
+        self, product: _Product, rows: Array, factors: Mapping[ir.Value, Array], found: _Found
+    ) -> Blocks:
         if self.algorithm == "hqq":
-            return round_half_quadratic(product.rows, self.grid)
+            return round_half_quadratic(rows, self.grid)
         if product.x in factors:
-            return round_by_curvature(product.rows, factors[product.x], self.grid)
+            return round_by_curvature(rows, factors[product.x], self.grid)
         if self.algorithm == "gptq":
             found.nearest.append(label(product.node))
-        return round_to_nearest(product.rows, self.grid)
+        return round_to_nearest(rows, self.grid)
 
     def _write(
         self,
@@ -239,15 +248,18 @@ class QuantizeWeights(QuantizingPass):
     ) -> None:
         node, graph = product.node, product.node.graph
         assert graph is not None  # matchers only see nodes of graphs
-        blocks = self._round(product, factors, found)
-        found.errors[label(node)] = blocks.error(product.rows)
+        rows, weights = self._rows(node), node.inputs[1]
+        assert weights is not None  # _rows() read them
+        name = weights.name or "weight"
+        blocks = self._round(product, rows, factors, found)
+        found.errors[label(node)] = blocks.error(rows)
         if self.form == "matmul-nbits":
             declare(model)
-            new = write_nbits(model.graph, product.x, blocks, product.name, self.accuracy_level)
+            new = write_nbits(model.graph, product.x, blocks, name, self.accuracy_level)
         else:
-            weights = write_dequantize(model.graph, blocks, product.name)
-            graph.insert_before(node, weights)
-            new = ir.node("MatMul", [product.x, weights.outputs[0]])
+            restored = write_dequantize(model.graph, blocks, name)
+            graph.insert_before(node, restored)
+            new = ir.node("MatMul", [product.x, restored.outputs[0]])
         replace(node, _with_gemm_rest(model.graph, node, new))
 
     def _details(
@@ -279,7 +291,7 @@ def _is_seen(product: _Product, graph: ir.Graph) -> bool:
     """Tell whether a product's input is a value of the main graph, of known width."""
     producer, shape = product.x.producer(), product.x.shape
     owner = product.x.graph if producer is None else producer.graph
-    return owner is graph and shape is not None and shape[-1] == product.rows.shape[1]
+    return owner is graph and shape is not None and shape[-1] == product.inputs
 
 
 def _with_gemm_rest(root: ir.Graph, node: ir.Node, product: ir.Node) -> ir.Node:

@@ -14,6 +14,7 @@ from onnxsmith.passes.quantization.integer_weight import (
     REDUCED_RANGE,
     round_to_int8,
 )
+from onnxsmith.storage.tensors import read_array
 
 _BACKWARDS = [1, 0]
 
@@ -140,7 +141,7 @@ def weight_of(value: ir.Value | None) -> Weight:
         raise LeaveFloat(f"its weights are {tensor.dtype.name.lower()}, not float32")
     if transposed and len(tensor.shape) != 2:
         raise LeaveFloat("its weights are computed")
-    array = tensor.numpy()
+    array = read_array(tensor)
     if not array.size:
         raise LeaveFloat("its weights are empty")
     if not np.isfinite(array.min()) or not np.isfinite(array.max()):

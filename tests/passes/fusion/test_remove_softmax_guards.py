@@ -20,7 +20,10 @@ CONSTANTS = {
     "low": LOWEST,
     "lowest": np.float32(-np.inf),
     "fixed": np.triu(np.full((3, 3), LOWEST), 1),
-    "infinite": np.triu(np.full((3, 3), -np.inf, np.float32), 1),
+    "causal": np.triu(np.full((3, 3), -np.inf, np.float32), 1),
+    "infinite": np.triu(np.full((3, 3), -np.inf, np.float32), 0),
+    "wide": np.array([2, 3, 3]),
+    "upward": np.full((3, 3), np.inf, np.float32),
 }
 HEAD = "g (float[2,3,4] q, float[2,4,3] k, float[2,3,4] v, bool[2,1,3] m) => (float[2,3,4] y)"
 GUARD = "p = Softmax<axis = -1>(s) n = IsNaN(p) w = Where(n, zero, p) y = MatMul(w, v)"
@@ -30,11 +33,14 @@ REMOVED = {
     "no mask": "s = MatMul(q, k)",
     "scaled": "a = MatMul(q, k) b = Div(a, half) s = Mul(half, b)",
     "constant mask": "a = MatMul(q, k) s = Add(a, fixed)",
+    "causal mask": "a = MatMul(q, k) s = Add(a, causal)",
+    "expanded mask": "a = MatMul(q, k) m2 = Expand(causal, wide) s = Add(a, m2)",
     "computed mask": "a = MatMul(q, k) c = Where(m, zero, low) s = Add(c, a)",
     "scaled and masked": "a = MatMul(q, k) b = Mul(a, half) c = Where(m, zero, low) s = Add(b, c)",
 }
 KEPT = {
     "infinite mask": ("a = MatMul(q, k) s = Add(a, infinite)", GUARD),
+    "plus infinity": ("a = MatMul(q, k) s = Add(a, upward)", GUARD),
     "infinite choice": ("a = MatMul(q, k) c = Where(m, zero, lowest) s = Add(a, c)", GUARD),
     "scores chosen": ("a = MatMul(q, k) s = Where(m, a, lowest)", GUARD),
     "divided number": ("a = MatMul(q, k) s = Div(half, a)", GUARD),
