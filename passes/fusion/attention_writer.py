@@ -53,19 +53,18 @@ class AttentionWriter:
     def operands(self) -> list[ir.Value | None] | None:
         """Return queries (batch, length, width), and keys and values of that form or with heads."""
         core = self._core
+        pair = (core.key, core.value)
+        flat = core.key.repeats == 1 and all(self._usable(operand) for operand in pair)
+        # With heads, the kernel asks for keys and values of one shape.
+        if not flat and (
+            core.key.size != core.value.size
+            or any(len(operand.value.shape or ()) != 4 for operand in pair)
+        ):
+            return None
         query = self._flat(core.query) or self._merged(core.query)
         if query is None:
             return None
-        key = value = None
-        if core.key.repeats == 1:
-            sources = [self._usable(operand) for operand in (core.key, core.value)]
-            if all(sources):
-                key, value = (self._flat(operand) for operand in (core.key, core.value))
-        if key is None or value is None:
-            if len(core.key.value.shape or ()) != 4 or len(core.value.value.shape or ()) != 4:
-                return None
-            key, value = self._apart(core.key), self._apart(core.value)
-        return [query, key, value]
+        return [query, *(self._flat(o) if flat else self._apart(o) for o in pair)]
 
     def flat_operands(self) -> list[ir.Value] | None:
         """Return queries, keys and values (batch, length, width), if they come from such."""
@@ -222,7 +221,7 @@ class AttentionWriter:
         if term is None or result.shape is None or result.dtype is None:
             return result
         seen = self._seen(term)
-        if len(result.shape) == 3:
+        if len(result.shape) == 3 and len(term.value.shape or ()) == 4:
             axis = add_constant(self._core.graph, np.array([1]), "empty_axis")
             batch, _, queries, _ = term.dims()
             node = ir.node("Squeeze", [seen, axis])
@@ -232,8 +231,9 @@ class AttentionWriter:
         return self._add(node, result, list(result.shape))
 
     def _seen(self, term: Term) -> ir.Value:
-        """Return whether each query sees a key, of shape (batch, 1, queries, 1)."""
-        value, dims = term.value, term.dims()
+        """Return whether each query sees a key, of shape (batch, 1, queries, 1) or less of it."""
+        value = term.value
+        dims = term.dims()[-len(value.shape or ()) :]
         if term.masked:
             value = self._add(ir.node("Not", [value]), value, dims)
         number = ir.TensorType(ir.DataType.FLOAT)
@@ -244,9 +244,9 @@ class AttentionWriter:
         else:
             last = add_constant(self._core.graph, np.array([-1]), "empty_last")
             node = ir.node("ReduceMax", [found, last], {"keepdims": 1})
-        found = self._add(node, found, [*dims[:3], 1])
+        found = self._add(node, found, [*dims[:-1], 1])
         to_bool = ir.node("Cast", [found], {"to": int(ir.DataType.BOOL)})
-        return self._add(to_bool, value, [*dims[:3], 1])
+        return self._add(to_bool, value, [*dims[:-1], 1])
 
     def _hand_over(self, result: ir.Value) -> None:
         take_over(self._core.product.outputs[0], result)

@@ -104,3 +104,32 @@ def test_a_past_bounds_and_other_results_stay(
 def test_truth_values_of_each_head_stay(load_text: Callable[..., Artifact]) -> None:
     artifact = load_text(EACH_HEAD, WEIGHTS, opset=23)
     assert census(run(artifact, "fuse-attention").model) == census(artifact.model)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (1, 3, 3), (2, 1, 3, 3)])
+def test_truth_values_of_lower_rank_count_for_all(
+    shape: tuple[int, ...], load_text: Callable[..., Artifact]
+) -> None:
+    seen = np.ones(shape, np.bool_)
+    seen[..., 1, :] = False  # a query that sees no key
+    dims = ",".join(map(str, shape))
+    text = graph("Attention(q, k, v, m)", f", bool[{dims}] m").replace("N", "2")
+    artifact = load_text(text, WEIGHTS, opset=23)
+    found = run(artifact, "fuse-attention")
+    assert census(found.model)[OWN] == 1
+    feeds = probe_inputs(artifact.model, artifact.spec, {}, seed=3) | {"m": seen}
+    with Session(artifact, optimize=False) as session:
+        expected = session.run(feeds)["y"]
+    assert not expected[:, 1].any()
+    with Session(found, optimize=False) as session:
+        np.testing.assert_allclose(session.run(feeds)["y"], expected, rtol=2e-5, atol=5e-6)
+
+
+def test_keys_and_values_of_other_sizes_with_heads_stay(load_text: Callable[..., Artifact]) -> None:
+    text = """g (float[2,3,4,8] q, float[2,3,6,8] k, float[2,3,6,SIZE] v) => (float[2,3,4,SIZE] y) {
+        y = Attention(q, k, v) }"""
+    for size, kept in (("10", True), ("8", False)):
+        artifact = load_text(text.replace("SIZE", size), opset=23)
+        found = run(artifact, "fuse-attention")
+        assert ("Attention" in census(found.model)) is kept
+        assert_equal(artifact, found)
