@@ -67,15 +67,9 @@ def _tied(plan: Plan) -> dict[ir.Value, ir.Value]:
     """Return for each value that is moved the one that its group goes by."""
     leader: dict[ir.Value, ir.Value] = {}
     for node, operator in plan.nodes.items():
-        if operator.kind != "move":
-            continue
-        values = [value for _, value in plan.inputs(node)] + list(plan.results(node))
-        heads = {leader.get(value, value) for value in values}
-        head = leader.get(values[0], values[0])
-        for value, old in list(leader.items()):
-            if old in heads:
-                leader[value] = head
-        leader |= dict.fromkeys([*values, *heads], head)
+        if operator.kind == "move":
+            ((_, moved),) = plan.inputs(node)
+            leader |= dict.fromkeys(plan.results(node), leader.get(moved, moved))
     return leader
 
 

@@ -97,7 +97,7 @@ def test_only_the_convolution_is_fused(body: str) -> None:
 PAIRS = """
 <ir_version: 10, opset_import: ["" : 20]>
 g (uint8[1,3,4,4] p, int8[2,3,1,1] w) => (%s)
-<float s = {0.1}, uint8 z = {%d}, int8 n = {0}, float t = {%s}, uint8 o = {%d}> {
+<float s = {0.1}, uint8 z = {%d}, int8 n = {0}, float t = {%s}, uint8 o = {%d}, float f = {0}> {
   x = DequantizeLinear(p, s, z) v = DequantizeLinear(w, s, n) %s
 }
 """
@@ -108,6 +108,9 @@ g (uint8[1,3,4,4] p, int8[2,3,1,1] w) => (%s)
     [
         # Rounded, but with negative numbers left: the Relu does something.
         ("uint8[] y", "a = Conv(x, v) r = Relu(a) y = QuantizeLinear(r, t, o)", 3),
+        # The integers reach beyond a Clip, above or below.
+        ("uint8[] y", "a = Conv(x, v) r = Clip(a, f, s) y = QuantizeLinear(r, t, o)", 0),
+        ("uint8[] y", "a = Conv(x, v) r = Clip(a, s) y = QuantizeLinear(r, t, o)", 0),
         # Another reader, or the caller, wants the numbers before they are rounded.
         ("uint8[] y, float[] q", "a = Conv(x, v) y = QuantizeLinear(a, t, o) q = Sin(a)", 0),
         ("uint8[] y, float[] a", "a = Conv(x, v) y = QuantizeLinear(a, t, o)", 0),

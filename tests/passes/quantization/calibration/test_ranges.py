@@ -11,6 +11,7 @@ from onnxsmith.passes.quantization.calibration.histogram import (
     BINS,
     Histogram,
     counting,
+    least_divergence,
     least_error,
 )
 from onnxsmith.passes.quantization.calibration.observe import observe
@@ -89,6 +90,16 @@ def test_an_outlier_is_cut_off(method: Method) -> None:
     assert 2 < high < 20
 
 
+def test_zeros_do_not_count_for_entropy() -> None:
+    """Zero is exact in any range, and what a Relu gives is 0 half of the time."""
+    values = np.abs(RNG.standard_normal(50_000))
+    counts, _ = np.histogram(values, BINS, (0, 6))
+    plain = Histogram(counts, 0.0, 6.0)
+    many = counts.copy()
+    many[0] += 1_000_000
+    assert least_divergence(Histogram(many, 0.0, 6.0), 256) == least_divergence(plain, 256)
+
+
 def test_percentile_leaves_out_its_share_on_both_sides() -> None:
     uniform = np.linspace(-1, 1, 4_000_000, dtype=np.float32).reshape(8, -1)
     text = TEXT.replace("500", "500000") % 20
@@ -116,11 +127,14 @@ def test_least_squares_finds_the_best_of_all_ranges() -> None:
 def test_values_that_are_nan_are_named_and_have_no_range() -> None:
     text = """
         <ir_version: 10, opset_import: ["" : 20]>
-        g (float[N,4] x) => (float[N,4] y) { z = Sqrt(x) y = Neg(x) }
+        g (float[4,N] x) => (float[4,N] y) { z = Sqrt(x) y = Neg(x) }
     """
-    data = lambda: stream([np.float32([[-1, 1, 2, 3]])])  # noqa: E731 - a stand-in
-    found = measure_ranges(ir.from_onnx_text(text), ["z", "y"], data, "minmax", 9, 256)
-    assert found.broken == {"z"}
+    for place in (0, 5000, 9999):
+        x = np.ones((4, 10_000), np.float32)
+        x[2, place] = -1
+        data = lambda x=x: stream([x])  # noqa: E731 - a stand-in
+        found = measure_ranges(ir.from_onnx_text(text), ["z", "y"], data, "minmax", 9, 256)
+        assert found.broken == {"z"}
     assert set(found.ranges) == {"y"}
 
 

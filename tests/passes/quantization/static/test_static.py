@@ -197,6 +197,13 @@ def test_values_read_by_float_nodes_only_keep_their_precision() -> None:
     assert add.inputs[1].name == "s", "not the rounded one, which only the product reads"
 
 
+def test_an_output_that_a_product_reads_keeps_its_precision() -> None:
+    body = "(float[N,5] x) => (float[N,5] s, float[N,7] y) { s = Sin(x) y = MatMul(s, m) }"
+    x = RNG.random((40, 5), "f")
+    found = quantized(model(body, m=M), data=samples(x))
+    np.testing.assert_allclose(run(found, x), np.sin(x), rtol=1e-6)
+
+
 def test_tensorrt_gets_symmetric_int8_and_float_biases() -> None:
     found = quantized(convolutions(), target="tensorrt")
     assert stored(found, "x_zero_point").dtype == np.int8
@@ -228,7 +235,7 @@ def test_products_of_activations() -> None:
         quantized(model(body), data=data)
     found = quantized(model(body), data=data, both_activations=True)
     x = RNG.random((9, 5), "f")
-    assert 30 < snr_db(run(found, x), x.T @ x) < 60
+    assert 30 < snr_db(run(found, x), x.T @ x) < 70
 
 
 def test_layers_whose_values_are_useless_stay_in_float_with_a_reason() -> None:
@@ -280,9 +287,10 @@ def test_what_cannot_be_quantized_is_refused() -> None:
 
 def test_scales_are_tied_where_numbers_are_only_moved() -> None:
     body = """(float[N,3,8,8] x) => (float[N,4,7,7] y) {
-        a = Conv<pads = [1,1,1,1]>(x, w) m = MaxPool<kernel_shape = [2, 2]>(a) y = Conv(m, v) }"""
+        a = Conv<pads = [1,1,1,1]>(x, w) m = MaxPool<kernel_shape = [2, 2]>(a)
+        t = Transpose<perm = [0, 1, 3, 2]>(m) y = Conv(t, v) }"""
     found = quantized(model(body, w=W, v=V))
-    for first, second in pairwise(("a", "m")):
+    for first, second in pairwise(("a", "m", "t")):
         assert stored(found, f"{first}_scale") == stored(found, f"{second}_scale")
         assert stored(found, f"{first}_zero_point") == stored(found, f"{second}_zero_point")
 
@@ -290,7 +298,10 @@ def test_scales_are_tied_where_numbers_are_only_moved() -> None:
 def test_a_clips_limit_is_not_passed_by_a_rounded_scale() -> None:
     body = """(float[N,3,8,8] x) => (float[N,4,6,6] y) {
         a = Conv(x, w) r = Clip(a, z, s) y = Conv(r, v) }"""
-    for limit in (1.7, 2.3, 6.0, 5.1):
+    tried = np.linspace(1.98, 2, 500).astype(np.float32)
+    passed = [x for x in tried if np.float32(float(x) / 255) * np.float32(255) > x]
+    assert passed
+    for limit in (*passed[:3], 6.0):
         tensors = {"w": W, "v": V, "z": np.float32(0), "s": np.float32(limit)}
         scale = stored(quantized(model(body, **tensors)), "r_scale")
         assert scale * np.float32(255) <= np.float32(limit)
