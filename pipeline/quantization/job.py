@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +10,21 @@ from typing import Any
 import numpy as np
 
 from onnxsmith.artifact import Artifact
+from onnxsmith.numerics import numpy_dtype
 from onnxsmith.passes.base import PassContext, Samples
 from onnxsmith.pipeline.data import DataSource, feeds, fixed_batch, open_data
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.runtime.probe import probe_inputs
+from onnxsmith.spec import ModelSpec
 
 Array = np.ndarray[Any, Any]
 
 RANDOM = "random"
 """Stands for made-up inputs where a data source is expected."""
 
-_CALIBRATION_BATCH = 8
+# Samples in a batch at most, and bytes of their inputs: what a network computes from them, all of
+# which may be in memory at once, is some fifty times as large.
+_CALIBRATION_BATCH, _BATCH_BYTES = 8, 8 << 20
 _RANDOM_BATCHES = 8
 
 
@@ -66,7 +71,7 @@ class Job:
 
     def _read(self) -> Iterator[dict[str, Array]]:
         assert self.source is not None  # samples() chose this
-        for feed in feeds(self.source, self.artifact.spec, _CALIBRATION_BATCH):
+        for feed in feeds(self.source, self.artifact.spec, batch_size(self.artifact.spec)):
             yield feed.inputs
 
     def _make_up(self) -> Iterator[dict[str, Array]]:
@@ -75,3 +80,14 @@ class Job:
         for index in range(_RANDOM_BATCHES):
             seed = request.seed + index
             yield probe_inputs(self.artifact.model, spec, request.dims, seed, batch)
+
+
+def batch_size(spec: ModelSpec) -> int:
+    """Return how many samples to run at once; fewer where they are large. Unknown sizes are 1."""
+    sizes = [
+        math.prod(d for d in (value.shape or ())[1:] if isinstance(d, int))
+        * numpy_dtype(value.dtype).itemsize
+        for value in spec.inputs
+        if value.kind == "tensor" and value.dtype != "string"
+    ]
+    return max(1, min(_CALIBRATION_BATCH, _BATCH_BYTES // max(1, sum(sizes))))
