@@ -211,6 +211,12 @@ def _shape(value: ir.Value) -> ir.Shape:
     return value.shape
 
 
+def is_straight(operand: Operand) -> bool:
+    """Tell whether an operand is its view's root, but that lengths and sizes may be turned."""
+    view = View(operand.view.root, _dims(operand.view, operand.turned), operand.view.starts)
+    return len(_shape(view.root)) == 4 and all(view.is_whole(axis, axis) for axis in range(4))
+
+
 def readers(value: ir.Value) -> Iterator[ir.Node | None]:
     """Yield the nodes that read a value or a view of it; None where it is a graph output."""
     if value.is_graph_output():

@@ -66,6 +66,13 @@ class AttentionWriter:
             return None
         return [query, *(self._flat(o) if flat else self._apart(o) for o in pair)]
 
+    def cached_operands(self, new: Sequence[Operand]) -> list[ir.Value] | None:
+        """Return queries, and keys and values of this step alone, all (batch, length, width)."""
+        query = self._flat(self._core.query) or self._merged(self._core.query)
+        found = [self._flat(operand) or self._merged(operand) for operand in new]
+        values = [value for value in (query, *found) if value is not None]
+        return values if len(values) == 3 else None
+
     def flat_operands(self) -> list[ir.Value] | None:
         """Return queries, keys and values (batch, length, width), if they come from such."""
         operands = (self._core.query, self._core.key, self._core.value)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
+from onnxsmith.passes.fusion.attention_cache import find_caches, write_presents
 from onnxsmith.passes.fusion.attention_core import Core, find_core
 from onnxsmith.passes.fusion.attention_mask import MaskWriter, named_sizes
 from onnxsmith.passes.fusion.attention_operator import core_of_operator
@@ -28,9 +29,10 @@ class FuseAttention(Pass):
     constant weights, in one product or in three, ``com.microsoft.Attention`` with the columns of
     those weights in the operator's order. Heads may be told apart in any order of reshapes,
     transposes, splits and selections, and batches of heads may be one dimension. Keys and values of
-    fewer heads, each repeated by an Expand, are repeated by a Gather. Masks may be added, choose
-    between scores and a low number, or differ from window to window of an image; the constant that
-    lets each query see the keys up to its own becomes ``unidirectional``.
+    fewer heads, each repeated by an Expand, are repeated by a Gather. Keys and values that a Concat
+    appends to those of earlier steps become the operator's past and present. Masks may be added,
+    choose between scores and a low number, or differ from window to window of an image; the
+    constant that lets each query see the keys up to its own becomes ``unidirectional``.
 
     The exporter's guard ``Where(IsNaN(p), 0, p)`` on the probabilities is dropped where no row of
     the mask can be all minus infinity; where it can, results of queries that see no key are set to
@@ -75,10 +77,20 @@ class FuseAttention(Pass):
 
 def _fuse(core: Core, masks: MaskWriter, writer: AttentionWriter) -> bool:
     """Make a MultiHeadAttention of a core."""
+    attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
+    caches = find_caches(core)
+    new = None if caches is None else writer.cached_operands([cache.new for cache in caches])
+    if caches is not None and new is not None:
+        pasts = [cache.past for cache in caches]
+        inputs = [*new, None, None, _mask(core, masks, attributes), *pasts]
+        node = contrib("MultiHeadAttention", inputs, attributes)
+        node.resize_outputs(3)
+        writer.finish(node)
+        write_presents(node, caches)
+        return True
     operands = writer.operands()
     if operands is None:
         return False
-    attributes: dict[str, object] = {"num_heads": core.heads, "scale": core.scale}
     mask = _mask(core, masks, attributes)
     writer.finish(contrib("MultiHeadAttention", [*operands, None, None, mask], attributes))
     return True

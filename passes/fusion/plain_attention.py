@@ -20,6 +20,8 @@ def packed(plain: Plain, node: ir.Node) -> Values | None:
     """Write the runtime's Attention: one product for queries, keys and values, then split."""
     x, weight, bias, added = (input_of(node, index) for index in (0, 1, 2, 5))
     heads = int_attribute(node, "num_heads")
+    if is_read(node, 1):
+        return None
     if x is None or x.dtype is None or weight is None or not heads or _is_special(plain, node):
         return None
     if not is_left_out(node, 3, 5) or not is_left_out(node, 6):
@@ -42,9 +44,12 @@ def separate(plain: Plain, node: ir.Node) -> Values | None:
     """Write the runtime's MultiHeadAttention of queries, keys and values."""
     query, key, value = typed(node), input_of(node, 1), input_of(node, 2)
     added, heads = input_of(node, 5), int_attribute(node, "num_heads")
+    pasts = [input_of(node, place) for place in (6, 7)]
     if query is None or key is None or value is None or not heads or _is_special(plain, node):
         return None
-    if not is_left_out(node, 3, 5) or not is_left_out(node, 6) or rank(query) != 3:
+    if not is_left_out(node, 3, 5) or not is_left_out(node, 8) or rank(query) != 3:
+        return None
+    if (pasts[0] is None) != (pasts[1] is None) or is_read(node, 1 if pasts[0] is None else 3):
         return None
     if rank(key) not in (3, 4) or rank(value) != rank(key):
         return None
@@ -55,9 +60,12 @@ def separate(plain: Plain, node: ir.Node) -> Values | None:
         return None
     keys, values = (_split(plain, v, heads) if rank(v) == 3 else v for v in (key, value))
     total = depth if rank(value) == 3 else depth * heads
+    if pasts[0] is not None:
+        pairs = zip(pasts, (keys, values), strict=True)
+        keys, values = (plain.make("Concat", list(pair), {"axis": 2}) for pair in pairs)
     queries = _split(plain, query, heads)
     weights = _weights(plain, queries, keys, added, scale, causal=_is_causal(node))
-    return [_merged(plain, plain.make("MatMul", [weights, values]), total)]
+    return [_merged(plain, plain.make("MatMul", [weights, values]), total), keys, values]
 
 
 def standard(plain: Plain, node: ir.Node) -> Values | None:
@@ -105,10 +113,10 @@ def _last(value: ir.Value) -> int | ir.SymbolicDim | None:
 
 
 def _is_special(plain: Plain, node: ir.Node) -> bool:
-    """Tell whether a node rotates its operands, or has results to be read later."""
+    """Tell whether a node rotates its operands, or hides keys in a way that is not known."""
     causal, rotary = int_attribute(node, "unidirectional", 0), int_attribute(node, "do_rotary", 0)
     unknown = causal not in (0, 1) or (causal == 1 and plain.version < _TRILU)
-    return unknown or rotary != 0 or is_read(node, 1)
+    return unknown or rotary != 0
 
 
 def _is_causal(node: ir.Node) -> bool:
