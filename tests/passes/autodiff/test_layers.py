@@ -58,6 +58,40 @@ def test_convolutions(
     check_gradients(model_of(text), feeds, ["x", "w", "b"])
 
 
+@pytest.mark.parametrize(
+    ("x", "weight", "attributes", "turned"),
+    [
+        ((2, 5, 6, 6), (3, 5, 3, 3), "pads = [1, 1, 1, 1]", True),
+        ((2, 5, 7, 6), (3, 5, 3, 2), "pads = [2, 0, 1, 1]", True),
+        ((2, 3, 7, 8), (4, 3, 3, 2), "dilations = [2, 3], pads = [1, 2, 0, 3]", True),
+        ((2, 5, 7), (3, 5, 4), "", True),
+        ((1, 2, 4, 4, 4), (3, 2, 2, 2, 2), "pads = [1, 0, 0, 0, 1, 1]", True),
+        ((2, 5, 6, 6), (3, 5, 3, 3), "strides = [1, 2]", False),
+        ((2, 6, 6, 6), (4, 3, 3, 3), "group = 2", False),
+        ((2, 2, 3, 3), (3, 2, 1, 1), "pads = [1, 1, 1, 1]", False),
+    ],
+)
+def test_kernels_of_many_channels_are_turned_around(
+    monkeypatch: pytest.MonkeyPatch,
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    attributes: str,
+    turned: bool,
+) -> None:
+    monkeypatch.setattr("onnxsmith.passes.autodiff.rules.conv._MANY_CHANNELS", 2)
+    sizes = [f"float[{', '.join(map(str, size))}]" for size in (x, weight)]
+    result = ", ".join(["n", str(weight[0]), *"pqr"[: len(x) - 2]])
+    text = (
+        f"g ({sizes[0]} x, {sizes[1]} w) => (float[{result}] y)"
+        f"{{ t = Conv <{attributes}> (x, w) y = Mul(t, t) }}"
+    ).replace(" <>", "")
+    feeds = {"x": normal(*x), "w": normal(*weight)}
+    check_gradients(model_of(text), feeds, ["x", "w"])
+    made = gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+    kinds = [node.op_type for node in made.model.graph]
+    assert ("ConvTranspose" not in kinds) is turned
+
+
 def test_padding_that_depends_on_unknown_sizes_is_refused() -> None:
     text = (
         "g (float[n, 2, h] x, float[3, 2, 3] w) => (float[n, 3, p] y)"
