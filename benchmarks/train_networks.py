@@ -160,7 +160,9 @@ def run_onnxsmith(network: str, size: int) -> dict[str, float]:
     parameters = {name: start[name] for name in graph.gradients}
     kept = {name: start[name] for name in remembered}
     options = StepOptions(make_optimizer("adam"), threads=1)
+    del start, artifact
     with Stepper(graph, parameters, kept, options) as stepper:
+        del parameters, kept
 
         def step() -> None:
             stepper.gradient({"x": x}, labels)
