@@ -153,6 +153,46 @@ class Writer:
         """Return a value of one number everywhere, of another value's element type."""
         return self.op("Expand", self.number(number, like), shape)
 
+    def pad(
+        self,
+        value: ir.Value,
+        rank: int,
+        axes: Sequence[int] | ir.Value,
+        before: Sequence[int] | ir.Value,
+        behind: Sequence[int] | ir.Value,
+    ) -> ir.Value:
+        """Add zeros around a value, or cut from it by amounts below zero.
+
+        The amounts are written for all dimensions: where Pad names dimensions, the runtime's
+        transpose optimizer takes their numbers for those of others (1.31).
+
+        Args:
+            value: What is padded.
+            rank: How many dimensions it has.
+            axes: Dimensions, from the front or from the end.
+            before: The amounts before each, numbers or a vector.
+            behind: Those behind each.
+        """
+        if not isinstance(axes, ir.Value) and not isinstance(before, ir.Value):
+            assert not isinstance(behind, ir.Value)  # both are numbers, or both are computed
+            whole = [0] * (2 * rank)
+            for axis, low, high in zip(axes, before, behind, strict=True):
+                whole[axis % rank], whole[axis % rank + rank] = low, high
+            return self.op("Pad", value, self.ints(whole)) if any(whole) else value
+        places = axes if isinstance(axes, ir.Value) else self.ints(list(axes))
+        zeros = self.ints([0] * rank)
+        halves = [
+            self.op(
+                "ScatterElements",
+                zeros,
+                self.cast(places, INT64),
+                self.cast(half if isinstance(half, ir.Value) else self.ints(list(half)), INT64),
+            )
+            for half in (before, behind)
+        ]
+        amounts = self.op("Concat", *halves, attributes={"axis": 0})
+        return self.op("Pad", value, amounts)
+
     def sum_to(self, gradient: ir.Value, like: ir.Value, of: ir.Value) -> ir.Value:
         """Undo broadcasting: sum a gradient to the shape of what was broadcast.
 

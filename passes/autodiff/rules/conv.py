@@ -159,13 +159,12 @@ def spread_windows(
     attributes["pads"] = [0] * (2 * window.rank)
     full = w.op("ConvTranspose", grad, weight, attributes=attributes)
     # A stride may have left elements behind the last window: room for them, then the cut.
-    axes = w.ints(list(range(2, 2 + window.rank)))
-    room = w.ints([0] * window.rank + [s - 1 for s in window.strides])
-    if any(s > 1 for s in window.strides):
-        full = w.op("Pad", full, room, None, axes)
+    places = list(range(2, 2 + window.rank))
+    room = [s - 1 for s in window.strides]
+    full = w.pad(full, 2 + window.rank, places, [0] * window.rank, room)
     start = w.ints(window.pads[: window.rank])
     tail = w.op("Shape", x, attributes={"start": 2}, dtype=INT64)
-    return w.op("Slice", full, start, w.op("Add", tail, start), axes)
+    return w.op("Slice", full, start, w.op("Add", tail, start), w.ints(places))
 
 
 def static_shape_tail(value: ir.Value) -> list[int] | None:
@@ -278,10 +277,9 @@ def _by_taps(
 
 def padded(w: Writer, x: ir.Value, window: Window) -> ir.Value:
     """Return the input with its zeros around it."""
-    if not any(window.pads):
-        return x
-    axes = list(range(2, 2 + window.rank))
-    return w.op("Pad", x, w.ints(window.pads), None, w.ints(axes))
+    rank = window.rank
+    axes = list(range(2, 2 + rank))
+    return w.pad(x, 2 + rank, axes, window.pads[:rank], window.pads[rank:])
 
 
 def taps(w: Writer, x: ir.Value, small: ir.Value, window: Window, first: int = 2) -> list[ir.Value]:

@@ -82,12 +82,11 @@ def _only_slice(b: Backward, place: int, axis: int) -> ir.Value:
     size = x.shape[axis] if x.shape is not None else None
     if isinstance(size, int):
         place %= size
-        return w.op("Pad", grad, w.ints([place, size - 1 - place]), None, w.ints([axis]))
+        return w.pad(grad, rank_of(x), [axis], [place], [size - 1 - place])
     whole = w.size_of(x, axis)
     first = w.ints([place]) if place >= 0 else w.op("Add", whole, w.ints([place]))
     last = w.op("Sub", w.op("Sub", whole, first), w.ints([1]))
-    pads = w.op("Concat", first, last, attributes={"axis": 0})
-    return w.op("Pad", grad, pads, None, w.ints([axis]))
+    return w.pad(grad, rank_of(x), [axis], first, last)
 
 
 def gather_elements(b: Backward) -> Gradients:

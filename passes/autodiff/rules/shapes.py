@@ -107,8 +107,7 @@ def _widened(b: Backward, grad: ir.Value, axis: int, place: int) -> ir.Value:
         first = start[place]
         first = max(first + size, 0) if first < 0 else min(first, size)
         if isinstance(length, int):
-            pads = [first, size - first - length]
-            return grad if pads == [0, 0] else w.op("Pad", grad, w.ints(pads), None, w.ints([axis]))
+            return w.pad(grad, rank_of(x), [axis], [first], [size - first - length])
     whole = w.size_of(x, axis)
     begin = w.op("Gather", b.x(1), w.ints([place]), attributes={"axis": 0})
     begin = w.cast(begin, INT64)
@@ -118,8 +117,7 @@ def _widened(b: Backward, grad: ir.Value, axis: int, place: int) -> ir.Value:
     bounds = {"start": axis, "end": axis + 1}
     length_now = w.op("Shape", grad, attributes=bounds, dtype=INT64)
     end = w.op("Sub", w.op("Sub", whole, begin), length_now)
-    amounts = w.op("Concat", begin, end, attributes={"axis": 0})
-    return w.op("Pad", grad, amounts, None, w.ints([axis]))
+    return w.pad(grad, rank_of(x), [axis], begin, end)
 
 
 def _scattered(b: Backward, axes: list[int]) -> ir.Value:
@@ -153,23 +151,33 @@ def pad(b: Backward) -> Gradients:
 
     Padding by the same amounts below zero undoes a padding, and fills up what was cut.
     """
-    w, mode = b.write, b.string("mode", "constant")
+    w, x, mode = b.write, b.x(0), b.string("mode", "constant")
     if mode != "constant":
         return [_folded_back(b, mode)]
-    axes = [] if b.optional(3) is None else [b.x(3)]
-    undo = w.op("Neg", w.cast(b.x(1), INT64))
-    inside = w.op("Pad", b.grad, undo, None, *axes)
+    inside = _padded(b, b.grad, undo=True)
     if len(b.needs) < 3 or not b.needs[2]:
         return [inside]
-    border = w.op("Sub", w.fill(w.shape_of(b.y), b.grad, 1), _padded_ones(b, axes))
+    border = w.op(
+        "Sub", w.fill(w.shape_of(b.y), b.grad, 1), _padded(b, w.fill(w.shape_of(x), b.grad, 1))
+    )
     filled = w.op("ReduceSum", w.op("Mul", b.grad, border))
     return [inside, None, w.reshape_like(filled, b.x(2))]
 
 
-def _padded_ones(b: Backward, axes: list[ir.Value]) -> ir.Value:
-    """Return ones where the input is, zeros where something was added."""
-    w = b.write
-    return w.op("Pad", w.fill(w.shape_of(b.x(0)), b.grad, 1), b.x(1), None, *axes)
+def _padded(b: Backward, value: ir.Value, *, undo: bool = False) -> ir.Value:
+    """Pad with zeros as the node does, or undo it."""
+    w, rank = b.write, rank_of(b.x(0))
+    known, axes = ints_of(b.x(1)), b.optional(3)
+    places = list(range(rank)) if axes is None else ints_of(axes)
+    if known is not None and places is not None:
+        amounts = [-amount if undo else amount for amount in known]
+        count = len(places)
+        return w.pad(value, rank, places, amounts[:count], amounts[count:])
+    pads = w.cast(b.x(1), INT64)
+    pads = w.op("Neg", pads) if undo else pads
+    halves = w.ops("Split", pads, outputs=2, attributes={"axis": 0, "num_outputs": 2})
+    where = w.ints(list(range(rank))) if axes is None else axes
+    return w.pad(value, rank, where, halves[0], halves[1])
 
 
 def _folded_back(b: Backward, mode: str) -> ir.Value:
