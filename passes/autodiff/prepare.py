@@ -20,7 +20,8 @@ OLDEST = 18
 """The rules read attributes and inputs as this version of the operators has them."""
 
 _PASSES = (
-    "infer-shapes,fold-shapes,fold-constants,fold-ifs,remove-no-ops,remove-unused-nodes,"
+    "infer-shapes,fold-shapes,fold-constants,fold-ifs,fold-sequences,remove-no-ops,"
+    "remove-unused-nodes,"
     "infer-shapes"
 )
 
