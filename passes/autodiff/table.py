@@ -135,29 +135,44 @@ RULES = {
 
 CONSTANT = frozenset({
     "ArgMax", "ArgMin", "Bernoulli", "Ceil", "ConstantOfShape", "EyeLike", "Floor", "Hardmax",
-    "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-    "Round", "Shape", "Sign", "Size",
+    "MelWeightMatrix", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike", "Round", "Shape", "Sign", "Size",
 })  # fmt: skip
 """Operators whose derivative is zero wherever there is one: nothing flows through them."""
 
 
 _INTEGERS = "it computes in integers; train before quantizing, or quantize to QDQ form"
+_REGIONS = "it pools regions that do not lie on the grid"
 _SEQUENCES = "gradients of sequences are not known; write it with tensors"
+_SPECTRUM = "gradients of Fourier transforms are not known"
 
 REFUSED = {
     "BitCast": "it reads the bits of a number",
+    "Col2Im": "gradients of overlapping blocks are not known; write it as a ConvTranspose",
+    "ConcatFromSequence": _SEQUENCES,
     "ConvInteger": _INTEGERS,
+    "CumProd": "the product of all others in it may be of zeros; write it as exp of CumSum of log",
+    "DFT": _SPECTRUM,
+    "DeformConv": "its kernel moves elements by what it computes",
     "Det": "the inverse of a matrix is no ONNX operator",
     "DynamicQuantizeLinear": _INTEGERS,
+    "GridSample": "gradients of sampled places are not known; write it with Gather",
     "MatMulInteger": _INTEGERS,
+    "MaxRoiPool": _REGIONS,
+    "Optional": _SEQUENCES,
+    "OptionalGetElement": _SEQUENCES,
     "QLinearConv": _INTEGERS,
     "QLinearMatMul": _INTEGERS,
-    "ConcatFromSequence": _SEQUENCES,
+    "RoiAlign": _REGIONS,
+    "STFT": _SPECTRUM,
     "SequenceAt": _SEQUENCES,
     "SequenceConstruct": _SEQUENCES,
+    "SequenceErase": _SEQUENCES,
     "SequenceInsert": _SEQUENCES,
     "SequenceMap": _SEQUENCES,
     "SplitToSequence": _SEQUENCES,
+    "TensorScatter": "it writes into a cache; write it as a ScatterND",
+    "Unique": "which elements it drops changes with their values",
 }
 """Operators that pass on what depends on parameters, and why no gradient can follow."""
 
