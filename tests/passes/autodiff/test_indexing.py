@@ -164,3 +164,20 @@ def test_indices_of_unknown_depth_are_refused() -> None:
     text = "g (float[3, 4] x, int64[n, k] i) => (float[a] y) { y = GatherND(x, i) }"
     with pytest.raises(SmithError, match=r"GatherND.*how many dimensions its indices have"):
         gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+
+
+def test_the_runtime_may_move_transposes_past_what_pads_the_gradient() -> None:
+    """Where Pad names its dimensions, its transpose optimizer pads others instead."""
+    text = (
+        "g (float[2, 5, 3, 4] x, float[2, 5, 4] k) => (float[2, 5, 4] y) {"
+        "t = Transpose <perm = [2, 0, 1, 3]> (x)"
+        "a = Constant <value_ints = [0]> () b = Constant <value_ints = [1]> ()"
+        "c = Constant <value_ints = [2]> () d = Constant <value_ints = [3]> ()"
+        "s = Slice(t, a, b, a) p = Slice(t, c, d, a) m = Mul(s, p) e = Squeeze(m, a)"
+        "y = Mul(e, k) }"
+    )
+    feeds = {"x": normal(2, 5, 3, 4), "k": normal(2, 5, 4)}
+    made = check_gradients(model_of(text), feeds, ["x"])
+    pads = [node for node in made.model.graph if node.op_type == "Pad"]
+    assert pads
+    assert all(len(node.inputs) < 4 for node in pads)
