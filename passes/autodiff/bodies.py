@@ -71,6 +71,9 @@ def _function(node: ir.Node, version: int) -> ir.Function | None:
         proto.ParseFromString(text)
     else:
         return None
+    made = {name for inner in proto.node for name in inner.output} | set(proto.input)
+    while len(proto.output) > len(node.outputs) or proto.output[-1] not in made:
+        proto.output.pop()  # an output that is left out has no nodes in the body
     del proto.opset_import[:]
     proto.opset_import.append(onnx.helper.make_opsetid("", version))
     return ir.serde.deserialize_function(proto)

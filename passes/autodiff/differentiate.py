@@ -14,8 +14,11 @@ from onnxsmith.passes.autodiff.path import bodies_of, captured, dependents, may_
 from onnxsmith.passes.autodiff.table import REFUSED, find_rule
 from onnxsmith.passes.autodiff.writer import UnknownRankError, Writer
 from onnxsmith.passes.base import PassContext
-from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.match import STANDARD
+from onnxsmith.passes.pipeline import PassPipeline
+
+_AFTER_BODIES = "infer-shapes,fold-shapes,fold-constants,infer-shapes"
+"""Bodies compute shapes, which are constants where the sizes are known."""
 
 
 def differentiate(
@@ -133,7 +136,8 @@ def _with_rules(
         left = expand(model, missing)
         if left:
             raise _refusal(left[0], f"there is no rule for {left[0].domain or 'ai.onnx'} operators")
-        InferShapes().apply(model, PassContext())
+        for step in PassPipeline.parse(_AFTER_BODIES).passes:
+            step.apply(model, PassContext())
         of = next((v for node in model.graph for v in node.outputs if v.name == name), of)
 
 
