@@ -2,9 +2,9 @@
 
 For each network: the error of onnxsmith's gradients on the runtime and of torch's, both in float32,
 of all parameters together and of the parameter where it is largest. Batch normalization uses the
-batch. Networks that end up beyond a limit for one random input and not for another have elements
-that a rounding puts on the other side of a Relu's corner: three inputs are drawn, and the best of
-each side counts.
+batch. In deep networks an element may lie so near a Relu's corner that rounding puts it on the
+other side, on either side of the comparison: several inputs are drawn, and the best of each counts;
+the same networks with smooth activations tell such elements from a wrong rule.
 
     python benchmarks/gradients.py [--all]
 
@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from sources.gradient_nets import Case, Errors, compare, of_torchvision, of_transformers, small
 
 SMALL = ("cnn", "unet", "lstm", "vit", "decoder")
-TORCHVISION = ("resnet18", "mobilenet_v2", "densenet121")
+TORCHVISION = (
+    "resnet18", "mobilenet_v2", "mobilenet_v2 with SiLU", "densenet121", "densenet121 with SiLU",
+)  # fmt: skip
 TRANSFORMERS = ("bert", "gpt2")
 
 
@@ -29,12 +31,12 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    print(f"{'network':14} {'ours':>9} {'torch':>9}   {'worst parameter':>20}")
+    print(f"{'network':22} {'ours':>9} {'torch':>9}   {'worst parameter':>20}")
     for name, cases in networks(arguments.all, arguments.seeds):
         found = best([compare(*case) for case in cases])
         verdict = "" if found.ok else "   TOO FAR"
         worst = f"{found.worst[0]:9.1e} {found.worst[1]:9.1e}"
-        print(f"{name:14} {found.ours:9.1e} {found.torch:9.1e}   {worst}{verdict}", flush=True)
+        print(f"{name:22} {found.ours:9.1e} {found.torch:9.1e}   {worst}{verdict}", flush=True)
 
 
 def networks(every: bool, seeds: int) -> Iterator[tuple[str, list[Case]]]:

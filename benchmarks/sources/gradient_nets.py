@@ -170,15 +170,22 @@ def small(name: str, seed: int = 0) -> Case:
 
 
 def of_torchvision(name: str, seed: int = 0) -> Case:
-    """Return a classifier of torchvision with random weights."""
+    """Return a classifier of torchvision with random weights, without dropout.
+
+    ``NAME with SiLU`` has smooth activations instead of those with a corner.
+    """
+    name, _, smooth = name.partition(" with ")
     declare_detection_operators()
     from torchvision import models
 
     torch.manual_seed(seed)
     network = getattr(models, name)(weights=None, num_classes=10)
-    for part in network.modules():
+    for part in list(network.modules()):
         if isinstance(part, nn.Dropout):
             part.p = 0.0
+        for child, layer in list(part.named_children()):
+            if smooth and isinstance(layer, nn.ReLU | nn.ReLU6):
+                setattr(part, child, nn.SiLU())
     return network, torch.randn(8, 3, 64, 64)
 
 
