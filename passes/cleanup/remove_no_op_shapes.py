@@ -58,7 +58,8 @@ class RemoveNoOpShapes(Pass):
         return PassResult(model, bool(count), {"removed": count})
 
 
-def _permutation(node: ir.Node) -> list[int] | None:
+def permutation(node: ir.Node) -> list[int] | None:
+    """Return where a Transpose takes each axis from; reversed where it does not say."""
     perm, source = ints_attribute(node, "perm"), node.inputs[0]
     if perm is None and source is not None and source.shape is not None:
         if "perm" in node.attributes:
@@ -68,13 +69,13 @@ def _permutation(node: ir.Node) -> list[int] | None:
 
 
 def _simplify_transpose(node: ir.Node) -> bool:
-    source, perm = node.inputs[0], _permutation(node)
+    source, perm = node.inputs[0], permutation(node)
     if source is None or perm is None:
         return False
     if perm == sorted(perm):
         return bypass(node, source)
     before = made_by(source, "Transpose")
-    first = None if before is None else _permutation(before)
+    first = None if before is None else permutation(before)
     origin = None if before is None else before.inputs[0]
     if first is None or origin is None:
         return False
@@ -134,7 +135,7 @@ def keeps_shape(node: ir.Node, source: ir.Value) -> bool:
 
 
 def _only_moves_ones(node: ir.Node, source: ir.Value) -> bool:
-    perm = _permutation(node)
+    perm = permutation(node)
     if perm is None or source.shape is None or len(perm) != len(source.shape):
         return False
     order = [axis for axis in perm if source.shape[axis] != 1]

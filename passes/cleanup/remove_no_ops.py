@@ -19,7 +19,9 @@ from onnxsmith.passes.match import (
     ints_attribute,
     ints_of,
     is_op,
+    made_by,
     replace,
+    same_shape,
 )
 
 
@@ -28,7 +30,8 @@ class RemoveNoOps(Pass):
     """Remove operators that return what they are given.
 
     Dropout in inference, Concat, Sum, Max, Min and Mean of one value, Split into one part, Pad by
-    nothing, Tile once. Of a Concat, parts without elements are left out.
+    nothing, Tile once, Resize by one, a choice of two equal values, Not and Neg twice, and a Concat
+    of the parts of a Split. Of a Concat, parts without elements are left out.
 
     What is left alone: a Dropout that may train, or whose mask is read in an opset without a
     shape to build it from.
@@ -88,12 +91,23 @@ def _remove_concat(node: ir.Node) -> bool:
     parts = [value for value in node.inputs if value is not None]
     if axis is None or len(parts) != len(node.inputs):
         return False
+    whole = _split_whole(parts, axis)
+    if whole is not None:
+        return bypass(node, whole)
     kept = [value for value in parts if not _is_empty(value, axis)] or parts[:1]
     if len(kept) == 1:
         return bypass(node, kept[0]) or (len(parts) > 1 and _put(node, ir.node("Identity", kept)))
     if len(kept) == len(parts):
         return False
     return _put(node, ir.node("Concat", kept, {"axis": axis}))
+
+
+def _split_whole(parts: list[ir.Value], axis: int) -> ir.Value | None:
+    """Return the value whose parts, all of them and in order, are joined again."""
+    split = made_by(parts[0], "Split")
+    if split is None or list(split.outputs) != parts or len(parts) < 2:
+        return None
+    return split.inputs[0] if int_attribute(split, "axis", 0) == axis else None
 
 
 def _put(node: ir.Node, new: ir.Node) -> bool:
@@ -131,13 +145,40 @@ def _remove_tile(node: ir.Node) -> bool:
     return all(times == 1 for times in repeats) and bypass(node, source)
 
 
+def _remove_pair(node: ir.Node) -> bool:
+    before = made_by(node.inputs[0], node.op_type)
+    source = None if before is None else before.inputs[0]
+    return source is not None and bypass(node, source)
+
+
+def _remove_where(node: ir.Node) -> bool:
+    _, first, second = node.inputs
+    if first is None or first is not second or not same_shape(first, node.outputs[0]):
+        return False  # the condition may be larger
+    return bypass(node, first)
+
+
+def _remove_resize(node: ir.Node) -> bool:
+    source, scales = node.inputs[0], array_of(input_of(node, 2))
+    mode = node.attributes.get("coordinate_transformation_mode")
+    if mode is not None and (mode.is_ref() or mode.as_string() == "tf_crop_and_resize"):
+        return False
+    if source is None or scales is None or not scales.size or not (scales == 1).all():
+        return False
+    return input_of(node, 3) is None and bypass(node, source)
+
+
 _RULES: dict[str, Callable[[ir.Node], bool]] = {
     "Concat": _remove_concat,
     "Max": _remove_single,
     "Mean": _remove_single,
     "Min": _remove_single,
+    "Neg": _remove_pair,
+    "Not": _remove_pair,
     "Pad": _remove_pad,
+    "Resize": _remove_resize,
     "Split": _remove_split,
     "Sum": _remove_single,
     "Tile": _remove_tile,
+    "Where": _remove_where,
 }

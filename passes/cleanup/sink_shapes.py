@@ -9,11 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.cleanup.remove_no_op_shapes import keeps_shape
+from onnxsmith.passes.cleanup.remove_no_op_shapes import keeps_shape, permutation
 from onnxsmith.passes.match import (
     add_constant,
     bypass,
-    ints_attribute,
     ints_of,
     is_op,
     made_by,
@@ -114,7 +113,7 @@ def _place(node: ir.Node) -> int:
 
 
 def _undoes(first: ir.Node, second: ir.Node) -> bool:
-    before, after = ints_attribute(first, "perm"), ints_attribute(second, "perm")
+    before, after = permutation(first), permutation(second)
     if before is None or after is None or len(before) != len(after):
         return False
     return [before[axis] for axis in after] == list(range(len(after)))

@@ -12,9 +12,9 @@ from tests.real.judging import graphs_in, judge, spread, unpack, write_node_test
 
 # Collection to graphs, presets and kinds of check: what fits into a minute together.
 PARTS = {
-    "onnxruntime_tests": (40, ("cpu", "cuda"), ("off",)),
+    "onnxruntime_tests": (30, ("cpu", "cuda"), ("off",)),
     "onnx_backend_other": (10, ("edge", "tensorrt"), ("end",)),
-    "onnx": (30, ("safe", "tensorrt"), ("end",)),
+    "onnx": (20, ("safe", "tensorrt"), ("end",)),
 }
 
 
