@@ -57,6 +57,12 @@ FUSED = [
         {"com.microsoft.Attention": 1},
     ),
     (
+        case(
+            PRODUCTS, "q1 = Mul(qt, s) q2 = Div(q1, t3) a = MatMul(q2, ku)", "w = Softmax(a)"
+        ).replace("float s = {0.5}", "float s = {0.5}, float t3 = {3}"),
+        {"com.microsoft.Attention": 1},
+    ),
+    (
         case("q = MatMul(x, wq) k = Relu(x) v = Neg(x)", SCORES, "w = Softmax(a)"),
         {"MatMul": 1, "Relu": 1, "Neg": 1, "com.microsoft.MultiHeadAttention": 1},
     ),

@@ -16,12 +16,15 @@ from onnxsmith.runtime.session import Session
 
 RNG = np.random.default_rng(13)
 HALF = RNG.standard_normal((1, 1, 3, 2)).astype(np.float32)
+PAIR = RNG.standard_normal((2, 1, 3, 2)).astype(np.float32)
 LONG = RNG.standard_normal((9, 2)).astype(np.float32)
 WEIGHTS: dict[str, np.ndarray[Any, Any]] = {
     "cos": np.concatenate([np.cos(HALF)] * 2, axis=-1),
     "sin": np.concatenate([np.sin(HALF)] * 2, axis=-1),
     "lcos": np.concatenate([np.cos(LONG)] * 2, axis=-1),
     "lsin": np.concatenate([np.sin(LONG)] * 2, axis=-1),
+    "cos2": np.concatenate([np.cos(PAIR)] * 2, axis=-1),
+    "sin2": np.concatenate([np.sin(PAIR)] * 2, axis=-1),
     "odd": RNG.standard_normal((1, 1, 3, 4)).astype(np.float32),
     "heads": np.array([0, 0, 2, 4]),
     "flat": np.array([0, 0, 8]),
@@ -78,6 +81,11 @@ FUSED = [
         {"RotaryEmbedding": 1, "Concat": 1, "Cos": 1, "Sin": 1, "Mul": 2, "Slice": 2},
     ),
     (23, GATHERED, {"RotaryEmbedding": 1}),
+    (
+        23,
+        graph(rotation("cos2", "sin2") + " y = Relu(o)", "float[2,2,3,4] x", "float[2,2,3,4] y"),
+        {"RotaryEmbedding": 1, "Relu": 1},
+    ),
 ]
 REFUSED = [
     # Cosines that differ in the two halves, or that nothing tells are alike.
