@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -21,6 +22,7 @@ from onnxsmith.pipeline.data.feeding import fixed_batch
 from onnxsmith.pipeline.training.request import TrainRequest
 from onnxsmith.pipeline.training.selection import chosen_parameters
 from onnxsmith.runtime.memory import Array
+from onnxsmith.storage.save import tensor_chunks
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,19 @@ def with_weights(artifact: Artifact, weights: Mapping[str, Array]) -> Artifact:
         made.model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
     inference_form(made.model)
     return made
+
+
+def fingerprint(artifact: Artifact) -> str:
+    """Return a digest of a model's operators and weights, by which a checkpoint knows it."""
+    digest = hashlib.sha256()
+    for node in artifact.model.graph:
+        digest.update(f"{node.domain}:{node.op_type}".encode())
+    for name, value in artifact.model.graph.initializers.items():
+        digest.update((name or "").encode())
+        if value.const_value is not None:
+            for chunk in tensor_chunks(value.const_value):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def class_count(artifact: Artifact, output: str) -> int | None:

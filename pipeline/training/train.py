@@ -29,6 +29,7 @@ from onnxsmith.pipeline.training.forms import (
     LoraForm,
     class_count,
     content,
+    fingerprint,
     make_form,
     training_copy,
 )
@@ -88,6 +89,7 @@ class _Run:
     def __init__(self, artifact: Artifact, request: TrainRequest, progress: Progress) -> None:
         check_request(request)
         self.artifact, self.request, self.progress = artifact, request, progress
+        self.model = fingerprint(artifact)
         self.logs = open_logs(request.log, request.tensorboard)
         self.source = open_data(request.data, artifact.spec)
         self.held_out: DataSource | None = None
@@ -289,6 +291,7 @@ class _Run:
         """What decides the run, for the history and for checkpoints."""
         request = self.request
         return {
+            "model": self.model,
             "data": self.source.describe(),
             "loss": self.loss.name if isinstance(self.loss, GraphLoss) else request.loss,
             "optimizer": request.optimizer,

@@ -139,6 +139,11 @@ def test_a_checkpoint_of_another_run_or_a_torn_one_is_refused(tmp_path: Path) ->
     train(perceptron(), request)
     with pytest.raises(SmithError, match="another run: optimizer differs"):
         train(perceptron(), dataclasses.replace(request, optimizer="sgd"))
+    other = perceptron()
+    held = other.model.graph.initializers["a"]
+    held.const_value = ir.Tensor(held.const_value.numpy() * np.float32(1.5), name="a")
+    with pytest.raises(SmithError, match="another run: model differs"):
+        train(other, request)
     path = tmp_path / "checkpoint.npz"
     whole = path.read_bytes()
     for size in (0, 10, len(whole) // 2, len(whole) - 1):
