@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import onnx.inliner
@@ -37,11 +38,12 @@ MEASURE = """
 import json, re, sys, time
 source, target = sys.argv[1:]
 {imports}
-start = time.perf_counter()
+start, used = time.perf_counter(), time.process_time()
 {work}
 # Not ru_maxrss: that of a forked process begins with its parent's.
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
-print("RESULT", json.dumps([time.perf_counter() - start, peak]))
+seconds, used = time.perf_counter() - start, time.process_time() - used
+print("RESULT", json.dumps([seconds, used, peak]))
 """
 OURS = """
 from onnxsmith.cli.deferred import defer_imports
@@ -96,6 +98,14 @@ TOOLS = {
 }
 
 
+class Figures(NamedTuple):
+    """What a run took: seconds, seconds of processors, and MiB at its peak."""
+
+    seconds: float
+    processor: float
+    peak: float
+
+
 def nodes(path: Path) -> int:
     """Count the nodes of the main graph, functions inlined, Constants left out."""
     model = onnx.load(path, load_external_data=False)
@@ -104,8 +114,8 @@ def nodes(path: Path) -> int:
     return sum(node.op_type != "Constant" for node in model.graph.node)
 
 
-def measure(tool: str, python: str, source: Path, target: Path) -> tuple[float, float] | None:
-    """Run a tool once; return seconds and peak MiB, or None where it failed."""
+def measure(tool: str, python: str, source: Path, target: Path) -> Figures | None:
+    """Run a tool once; return its figures, or None where it failed."""
     imports, work = TOOLS[tool]
     work = work.replace("{types}", repr(TYPES))
     code = MEASURE.format(imports=imports, work=work)
@@ -115,49 +125,44 @@ def measure(tool: str, python: str, source: Path, target: Path) -> tuple[float, 
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode != 0 or not lines:
         return None
-    seconds, peak = json.loads(lines[-1].removeprefix("RESULT "))
-    return seconds, peak
-
-
-Runs = list[tuple[float, float]]
+    return Figures(*json.loads(lines[-1].removeprefix("RESULT ")))
 
 
 def run_tools(
     source: Path, folder: Path, tools: Sequence[str], python: str, rounds: int
-) -> dict[str, Runs]:
-    """Let the tools take turns; return the seconds and peak MiB of those runs that succeeded."""
-    runs: dict[str, Runs] = {tool: [] for tool in tools}
+) -> dict[str, Figures]:
+    """Let the tools take turns; return the medians of those that succeeded."""
+    runs: dict[str, list[Figures]] = {tool: [] for tool in tools}
     for _ in range(rounds):
         for tool, found in runs.items():
             interpreter = sys.executable if tool.startswith("onnxsmith") else python
             run = measure(tool, interpreter, source, folder / f"{tool}.onnx")
             if run is not None:
                 found.append(run)
-    return runs
-
-
-def medians(runs: Mapping[str, Runs]) -> dict[str, tuple[float, float]]:
-    """Return the median seconds and peak of each tool that succeeded."""
     return {
-        tool: (statistics.median(s for s, _ in found), statistics.median(p for _, p in found))
+        tool: Figures(*(statistics.median(column) for column in zip(*found, strict=True)))
         for tool, found in runs.items()
         if found
     }
 
 
-def ratios(figures: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Return onnxsmith's time and peak over those of the best Python peer, by what they are."""
-    seconds = [figures[tool][0] for tool in ("onnxslim", "onnxscript") if tool in figures]
-    peaks = [figures[tool][1] for tool in ("onnxsim", "onnxslim", "onnxscript") if tool in figures]
+def ratios(figures: Mapping[str, Figures]) -> dict[str, float]:
+    """Return onnxsmith's figures over those of the best Python peer, by what they are."""
+    quick = [figures[tool] for tool in ("onnxslim", "onnxscript") if tool in figures]
+    small = [figures[tool] for tool in ("onnxsim", "onnxslim", "onnxscript") if tool in figures]
     found = {}
     for tool in TIMED:
-        if tool in figures and seconds and peaks:
-            found[f"{tool}: seconds to the faster of OnnxSlim and onnxscript"] = figures[tool][
-                0
-            ] / min(seconds)
-            found[f"{tool}: peak to the smallest of onnxsim, OnnxSlim and onnxscript"] = figures[
-                tool
-            ][1] / min(peaks)
+        if tool in figures and quick and small:
+            ours = figures[tool]
+            found[f"{tool}: seconds to the faster of OnnxSlim and onnxscript"] = ours.seconds / min(
+                peer.seconds for peer in quick
+            )
+            found[f"{tool}: processor seconds to the lesser of OnnxSlim and onnxscript"] = (
+                ours.processor / min(peer.processor for peer in quick)
+            )
+            found[f"{tool}: peak to the smallest of onnxsim, OnnxSlim and onnxscript"] = (
+                ours.peak / min(peer.peak for peer in small)
+            )
     return found
 
 
@@ -186,25 +191,26 @@ def main() -> None:
     """Print the tables."""
     options = parse_arguments()
     all_ratios, speeds, slower = [], [], 0
-    print("| graph | tool | nodes | s | peak MiB |\n|---|---|---|---|---|")
+    print("| graph | tool | nodes | s | processor s | peak MiB |\n" + "|---" * 6 + "|")
     for source in sorted(options.folder.glob("*.onnx")):
         if options.names and source.stem not in options.names:
             continue
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            runs = run_tools(source, folder, options.tools, options.peers, options.rounds)
-            figures = medians(runs)
+            figures = run_tools(source, folder, options.tools, options.peers, options.rounds)
             all_ratios.append(ratios(figures))
             for tool in options.tools:
-                row = "failed | | |"
+                row = "failed | | | |"
                 if tool in figures:
-                    seconds, peak = figures[tool]
-                    row = f"{nodes(folder / f'{tool}.onnx')} | {seconds:.2f} | {peak:.0f} |"
+                    seconds, processor, peak = figures[tool]
+                    count = nodes(folder / f"{tool}.onnx")
+                    row = f"{count} | {seconds:.2f} | {processor:.2f} | {peak:.0f} |"
                 print(f"| {source.stem} | {tool} | {row}", flush=True)
             if options.speed:
                 peers = {t: folder / f"{t}.onnx" for t in figures if not t.startswith("onnxsmith")}
                 ours = folder / "onnxsmith.onnx"
                 for line, verdict in verdicts(source, ours, peers, options.speed, options.threads):
+                    print(line, flush=True)
                     speeds.append(line)
                     slower += verdict == "slower"
     print_means(all_ratios)
