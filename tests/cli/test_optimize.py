@@ -152,3 +152,35 @@ def test_each_graph_is_written_on_request(optimize: Callable[..., Any], tmp_path
     assert optimize("--passes", "remove-identities", "--dump", str(tmp_path / "d")).code == 0
     names = sorted(f.name for f in (tmp_path / "d").iterdir())
     assert names == ["000-input.txt", "001-remove-identities.txt"]
+
+
+def test_a_model_beyond_the_limit_of_one_file(
+    optimize: Callable[..., Any],
+    tmp_path: Path,
+    load_text: Callable[..., Artifact],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a model of more than 2 GB goes through, at a small scale: files in, files out."""
+    monkeypatch.setattr("onnxsmith.storage.save.EMBED_LIMIT", 200_000)
+    monkeypatch.setattr("onnxsmith.runtime.weights._SHARED_LIMIT", 200_000)
+    rng = np.random.default_rng(0)
+    weights = {n: rng.standard_normal((200, 200)).astype(np.float32) for n in ("u", "v", "w")}
+    text = """g (float[N,200] x) => (float[N,200] y) {
+      s = Transpose<perm = [1, 0]>(u) a = MatMul(x, s)
+      t = Transpose<perm = [1, 0]>(v) b = MatMul(a, t)
+      i = Identity(b) y = MatMul(i, w)
+    }"""
+    load_text(text, weights).save(tmp_path / "large.onnx")
+    assert len(list(tmp_path.glob("large.*.data"))) == 1
+    options = ("--allow-slower", "--shard-size", "200KB", "--json")
+    ended = optimize(*options, source=tmp_path / "large.onnx")
+    assert ended.code == 0
+    assert json.loads(ended.out)["verified"] is True
+    output = tmp_path / "out.onnx"
+    result = onnx.load(output)
+    assert len(list(tmp_path.glob("out.*.data"))) == 3
+    assert [node.op_type for node in result.graph.node] == ["MatMul"] * 3
+    found = {t.name: onnx.numpy_helper.to_array(t) for t in result.graph.initializer}
+    np.testing.assert_array_equal(found["s"], weights["u"].T)
+    np.testing.assert_array_equal(found["t"], weights["v"].T)
+    np.testing.assert_array_equal(found["w"], weights["w"])

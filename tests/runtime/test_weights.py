@@ -46,6 +46,19 @@ def test_weights_in_memory_are_shared_where_the_graph_runs_as_it_stands(
     assert list(spill.iterdir()) == []
 
 
+def test_more_than_a_gigabyte_is_written_to_a_file(
+    parse_model: Parse, spill: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxsmith.runtime.weights._SHARED_LIMIT", 5 * SIZE)
+    w = np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
+    text = f"g (float[{SIZE}] x) => (float[{SIZE}] y) {{ a = Add(x, w) y = Sub(a, v) }}"
+    artifact = in_memory(parse_model, text, w=w, v=3 * w)
+    with Session(artifact, optimize=False) as session:
+        assert sorted(path.stat().st_size for path in spill.iterdir()) == [0, 4 * SIZE]
+        found = session.run({"x": np.ones(SIZE, np.float32)})["y"]
+    np.testing.assert_array_equal(found, 1 + w - 3 * w)
+
+
 @pytest.mark.parametrize(
     ("code", "written"),
     [

@@ -12,6 +12,10 @@ import onnxruntime as ort
 
 from onnxsmith.storage.save import large_initializers, skeleton, tensor_chunks
 
+# Weights in memory beyond this are written to a file: many are computed when they are read, and
+# the system can take pages of a file back.
+_SHARED_LIMIT = 1 << 30
+
 
 def serialize(
     model: ir.Model,
@@ -32,13 +36,14 @@ def serialize(
         options: Is told where the weights are.
         resources: What the session needs while it lives.
         share: Whether the runtime reads weights in memory from where they are, which its graph
-            optimizations and providers other than the CPU's cannot. Otherwise they are written
-            to a temporary file.
+            optimizations and providers other than the CPU's cannot. Otherwise, and beyond 1 GiB
+            of them, they are written to a temporary file.
 
     Raises:
         OSError: A temporary file cannot be written.
     """
     placed: dict[str, ir.ExternalTensor] = {}
+    room = _SHARED_LIMIT if share else 0
     shared: list[ir.Value] = []
     spilled: list[ir.Value] = []
     for value in large_initializers(model):
@@ -46,8 +51,9 @@ def serialize(
         assert tensor is not None  # large_initializers() chose it by its tensor
         if isinstance(tensor, ir.ExternalTensor):
             placed[value.name or ""] = _located(value, Path(tensor.path), tensor.offset or 0)
-        elif share and tensor.dtype.bitwidth >= 8:  # smaller ones are packed: numpy has no such
+        elif tensor.nbytes <= room and tensor.dtype.bitwidth >= 8:  # numpy has none that are packed
             shared.append(value)
+            room -= tensor.nbytes
         else:
             spilled.append(value)
     if shared:
