@@ -91,3 +91,19 @@ def test_blocks_and_floats_of_eight_bits_are_refused() -> None:
     )
     with pytest.raises(SmithError, match=r"QuantizeLinear.*FLOAT8E4M3FN"):
         gradients(Artifact.from_proto(model_of(eight)), "y", ["x"])
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("int8", -128, 127), ("uint8", 0, 255)])
+def test_the_gradient_stops_right_behind_the_range(kind: str, low: int, high: int) -> None:
+    text = (
+        f"g (float[4] x, float s, {kind} z) => (float[4] y)"
+        "{ q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"
+    )
+    levels = np.array([low - 1, low, high, high + 1])
+    feeds = {
+        "x": ((levels - 5) * 0.25).astype(np.float32),
+        "s": np.array(0.25, np.float32),
+        "z": np.array(5, kind),
+    }
+    found = _slopes(text, feeds, ["x"])["x"]
+    np.testing.assert_array_equal(found, [0, 1, 1, 0])
