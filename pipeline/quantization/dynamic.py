@@ -44,8 +44,13 @@ class DynamicMode(Mode):
             FlattenBiases(),
             QuantizeDynamic(
                 request.per_channel,
-                products_saturate() if request.reduce_range is None else request.reduce_range,
+                _narrow(request) if request.reduce_range is None else request.reduce_range,
                 exclude=request.exclude,
                 only=request.only,
             ),
         ]
+
+
+def _narrow(request: QuantizeRequest) -> bool:
+    """Tell whether 8-bit weights would overflow: asked of this CPU where it is the target."""
+    return request.target.name == "cpu" and products_saturate()

@@ -10,6 +10,7 @@ import pytest
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
+from onnxsmith.pipeline.quantization import dynamic
 from onnxsmith.pipeline.quantization.modes import MODES
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.run import quantize
@@ -110,3 +111,25 @@ def test_half_precision_that_costs_too_much_is_refused(load_text: Callable[..., 
 def test_bad_options_are_usage_errors(model: Artifact) -> None:
     with pytest.raises(UsageError, match="a block cannot be of 20"):
         quantize(model, QuantizeRequest(mode="weight-only", block_size=20))
+
+
+def test_weights_are_narrow_where_this_cpu_needs_it(
+    model: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamic, "products_saturate", lambda: True)
+
+    def narrow(**options: object) -> object:
+        request = QuantizeRequest(**options)  # type: ignore[arg-type]
+        return dynamic.DynamicMode().passes(model, request)[-1].options().get("reduce_range", False)
+
+    assert narrow()
+    assert not narrow(target=TARGETS["edge-cpu"])
+    assert not narrow(reduce_range=False)
+    assert narrow(target=TARGETS["edge-cpu"], reduce_range=True)
+
+
+def test_on_cpus_what_slows_transformers_goes(model: Artifact) -> None:
+    names = [p.name for p in dynamic.DynamicMode().passes(model, QuantizeRequest())]
+    assert {"remove-softmax-guards", "keep-sums"} <= set(names)
+    names = [p.name for p in dynamic.DynamicMode().passes(model, QuantizeRequest(target=CUDA))]
+    assert not {"remove-softmax-guards", "keep-sums"} & set(names)
