@@ -44,6 +44,12 @@ MERGED = [
         f"{{ a = Reshape(x, s) b = {SWAP}(a) c = Reshape(b, e) y = Reshape(c, f) }}",
         {"Reshape": 1, "Transpose": 1},
     ),
+    # An order that is not its own inverse.
+    (
+        "g (float[N,5,6] x) => (float[N,3,5,2] y) <int64[4] s = {0, 0, 2, 3}> "
+        f"{{ a = Reshape(x, s) b = {SWAP}(a) y = Transpose<perm = [0, 3, 2, 1]>(b) }}",
+        {"Reshape": 1, "Transpose": 1},
+    ),
     # Dimensions of size 1 go where they have to.
     (
         "g (float[1,5,2,3] x) => (float[1,2,5,3] y) <int64[3] s = {5, 2, 3}, int64[1] z = {0}> "
