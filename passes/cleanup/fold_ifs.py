@@ -50,7 +50,7 @@ def _fold(node: ir.Node, splicer: Splicer, opset: int, *, has_initializers: bool
     branch = _taken(node)
     if branch is None or not can_splice(branch, has_initializers=has_initializers):
         return False
-    if not can_hand_on(node.outputs, opset):
+    if not can_hand_on(node.outputs, opset) or len(branch.outputs) != len(node.outputs):
         return False
     hand_on(node, splicer.splice(branch, node))
     return True

@@ -87,7 +87,8 @@ def _trim(node: ir.Node) -> int:
         return 0
     if node.op_type == "If":
         kept = [place for place, value in enumerate(node.outputs) if _is_read(value)]
-        if len(kept) < len(node.outputs):
+        fits = all(len(body.outputs) == len(node.outputs) for body in subgraphs(node))
+        if len(kept) < len(node.outputs) and fits:
             for body in subgraphs(node):
                 _keep(body.outputs, kept)
             return _rebuild(node, list(node.inputs), kept)
@@ -98,6 +99,8 @@ def _trim(node: ir.Node) -> int:
 def _trim_loop(node: ir.Node) -> int:
     body, states = node.attributes["body"].as_graph(), _state_count(node)
     inputs, outputs = _BEFORE[node.op_type]
+    if len(body.outputs) != outputs + len(node.outputs):
+        return 0
     kept = _needed(node, body, states)
     if len(kept) == len(node.outputs):
         return 0

@@ -65,7 +65,8 @@ class UnrollLoops(Pass):
 def _unroll_loop(splicer: Splicer, node: ir.Node, limit: int, opset: int) -> bool:
     body = node.attributes["body"].as_graph()
     states = [value for value in node.inputs[2:] if value is not None]
-    turns = _turns(node, body) if len(states) == len(node.inputs) - 2 else None
+    fits = len(states) == len(node.inputs) - 2 and len(node.outputs) == len(body.outputs) - 1
+    turns = _turns(node, body) if fits else None
     if turns is None or node.graph is None:
         return False
     if turns == 0:
@@ -162,7 +163,7 @@ def _skip(splicer: Splicer, node: ir.Node, body: ir.Graph, states: list[ir.Value
 
 def _unroll_scan(splicer: Splicer, node: ir.Node, opset: int) -> bool:
     body, count = node.attributes["body"].as_graph(), int_attribute(node, "num_scan_inputs")
-    if count is None or None in node.inputs or node.graph is None:
+    if count is None or None in node.inputs or len(node.outputs) != len(body.outputs):
         return False
     values = [value for value in node.inputs if value is not None]
     first = len(values) - count

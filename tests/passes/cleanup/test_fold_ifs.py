@@ -83,3 +83,12 @@ def test_a_sequence_of_a_known_branch(load_text: Callable[..., Artifact]) -> Non
         assert result.pipeline.verified
         assert result.dropped == ()
         assert census(result.artifact.model) == left
+
+
+def test_a_branch_of_another_number_of_results_stays(load_text: Callable[..., Artifact]) -> None:
+    """The runtime takes such a model where nothing needs the If."""
+    text = """g (float[2] x) => (float[2] y) <bool c = {1}> { y = Neg(x)
+        u = If(c) <then_branch = a () => (float[2] p, float[2] r) { p = Exp(x) r = Abs(x) },
+                   else_branch = b () => (float[2] q, float[2] s) { q = Sin(x) s = Cos(x) }> }"""
+    model = load_text(text).clone().model
+    assert not FoldIfs().apply(model, PassContext()).modified
