@@ -28,6 +28,7 @@ Choice = Literal["auto", "on", "off"]
 
 # DequantizeLinear takes one scale a channel since opset 13, and types of other sizes since 21.
 _CHANNEL_OPSET, _SIZES_OPSET = 13, 21
+_CPU = "CPUExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 
 
@@ -156,14 +157,25 @@ class QuantizeStatic(QuantizingPass):
     def _details(
         self, context: PassContext, plan: Plan, found: Ranges, style: Style
     ) -> dict[str, Any]:
+        described = describe_data(context, found.samples)
+        warnings = [*described.pop("warnings", ()), *_slow(context.target, style)]
         return {
             "quantized": len(plan.nodes),
             "activations": style.activations.name.lower(),
             "weights": style.weights.name.lower(),
             "reduce_range": style.reduce_range,
             "left_float": plan.left.to_json(),
-            **describe_data(context, found.samples),
+            **described,
+            **({"warnings": warnings} if warnings else {}),
         }
+
+
+def _slow(target: Target, style: Style) -> list[str]:
+    """Return a warning about types that the target computes slower than float32."""
+    if target.providers[0] != _CPU or style.activations == ir.DataType.UINT8:
+        return []
+    name = style.activations.name.lower()
+    return [f"{name} activations are slower than float32 on most CPUs; uint8 is fast"]
 
 
 def _refuse_old(model: ir.Model, style: Style) -> None:

@@ -228,6 +228,18 @@ def test_weights_take_a_bit_less_where_this_machine_saturates(
     assert np.abs(stored(found, "w_quantized").astype(int)).max() == largest
 
 
+@pytest.mark.parametrize(
+    ("target", "kind", "warned"),
+    [("cpu", "int8", True), ("cpu", "auto", False), ("tensorrt", "auto", False)],
+)
+def test_types_that_are_slow_on_the_target_are_warned_of(
+    target: str, kind: str, warned: bool
+) -> None:
+    context = PassContext(target=TARGETS[target], samples=samples())
+    details = QuantizeStatic(activations=kind).apply(convolutions(), context).details  # type: ignore[arg-type]
+    assert any("int8 activations" in words for words in details.get("warnings", ())) == warned
+
+
 def test_products_of_activations() -> None:
     body = "(float[N,5] x) => (float[5,5] y) { t = Transpose(x) y = MatMul(t, x) }"
     data = samples(RNG.random((40, 5), "f"))
