@@ -5,7 +5,8 @@ its own, one after the other and again; processor time of one thread is compared
 on a shared machine disturb least. Each side draws its batches from a shuffled array in memory, and
 reads the loss of every step.
 
-    python benchmarks/train.py [--keras PYTHON] [--rounds 5] [--batch 32] [--mnist DIR]
+    python benchmarks/train.py [--keras PYTHON] [--ort-training PYTHON] [--rounds 5]
+        [--batch 32] [--mnist DIR]
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main() -> None:
     """Run all sides alternated and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keras", metavar="PYTHON")
+    parser.add_argument("--ort-training", metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--mnist", type=Path)
@@ -41,7 +43,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder, "samples.npz")
         keep_samples(kept, arguments.mnist)
-        times = compare(arguments.rounds, arguments.batch, arguments.keras, kept)
+        others = {"keras": arguments.keras, "ort": arguments.ort_training}
+        times = compare(arguments.rounds, arguments.batch, others, kept)
     ours = times["onnxsmith"]
     for side, values in times.items():
         ratio = statistics.median(o / v for o, v in zip(ours, values, strict=True))
@@ -51,11 +54,12 @@ def main() -> None:
         score(arguments.mnist)
 
 
-def compare(rounds: int, batch: int, keras: str | None, kept: Path) -> dict[str, list[float]]:
+def compare(
+    rounds: int, batch: int, others: dict[str, str | None], kept: Path
+) -> dict[str, list[float]]:
     """Return each side's milliseconds a step, one value a round."""
     pythons = {"onnxsmith": sys.executable, "torch": sys.executable}
-    if keras:
-        pythons["keras"] = keras
+    pythons |= {side: python for side, python in others.items() if python}
     times: dict[str, list[float]] = {side: [] for side in pythons}
     for _ in range(rounds):
         for side, python in pythons.items():
@@ -170,7 +174,41 @@ def run_keras(batch: int, images: np.ndarray, labels: np.ndarray) -> float:
     return (time.process_time() - start) / steps * 1e3
 
 
-SIDES = {"onnxsmith": run_onnxsmith, "torch": run_torch, "keras": run_keras}
+def run_ort(batch: int, images: np.ndarray, labels: np.ndarray) -> float:
+    """Return milliseconds a step of onnxruntime-training, whose last version is 1.19.2."""
+    import onnx
+    import onnxruntime
+    from onnxruntime.training import artifacts
+    from onnxruntime.training.api import CheckpointState, Module, Optimizer
+
+    proto = onnx.load_from_string(model())
+    proto.ir_version, proto.opset_import[0].version = 8, 14
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts.generate_artifacts(
+            proto,
+            requires_grad=list(SIZES),
+            loss=artifacts.LossType.CrossEntropyLoss,
+            optimizer=artifacts.OptimType.AdamW,
+            artifact_directory=folder,
+        )
+        state = CheckpointState.load_checkpoint(f"{folder}/checkpoint")
+        paths = (f"{folder}/training_model.onnx", f"{folder}/eval_model.onnx")
+        network = Module(paths[0], state, paths[1], session_options=options)
+        optimizer = Optimizer(f"{folder}/optimizer_model.onnx", network)
+    network.train()
+
+    def step(chosen: np.ndarray) -> float:
+        loss = network(images[chosen], labels[chosen])
+        optimizer.step()
+        network.lazy_reset_grad()
+        return float(loss)
+
+    return timed(step, batch, len(images))
+
+
+SIDES = {"onnxsmith": run_onnxsmith, "torch": run_torch, "keras": run_keras, "ort": run_ort}
 
 
 def timed(step: object, batch: int, count: int) -> float:
