@@ -45,7 +45,8 @@ class FoldConstants(Pass):
     ``f(constants) = constant``. Left alone are random operators, quantization pairs, nodes with
     subgraphs, producers of a subgraph's outputs, operators that the runtime lacks, and results
     larger than both ``limit`` bytes and the node's inputs together. Large transposed weights are
-    computed one by one when the model is run or written, not held in memory until then.
+    computed one by one when the model is run or written, not held in memory until then; of those
+    that something else reads as they are, ``untie`` makes a second copy, as quantizers want.
 
     Source: the idea of ``onnxruntime``'s ConstantFolding, with a size budget.
     """
@@ -53,6 +54,7 @@ class FoldConstants(Pass):
     name: ClassVar[str] = "fold-constants"
 
     limit: int = 1024 * 1024
+    untie: bool = False
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Fold in waves: a result may give the next wave a shape it needs."""
@@ -70,7 +72,7 @@ class FoldConstants(Pass):
 
     def _fold_graph(self, model: ir.Model, graph: ir.Graph, refused: set[ir.Node]) -> int:
         at_root = graph is model.graph
-        transposed = _transpose(graph, refused, at_root=at_root)
+        transposed = _transpose(graph, refused, at_root=at_root, untie=self.untie)
         candidates = _candidates(graph, refused, at_root=at_root)
         chosen = self._affordable(model, candidates) if candidates else []
         return transposed + (_evaluate(model, graph, chosen, refused) if chosen else 0)
@@ -108,7 +110,7 @@ def _candidates(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> lis
     return found
 
 
-def _transpose(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> int:
+def _transpose(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool, untie: bool) -> int:
     """Replace large transposed constants by tensors that are transposed when they are read."""
     count = 0
     for node in graph:
@@ -116,6 +118,9 @@ def _transpose(graph: ir.Graph, refused: set[ir.Node], *, at_root: bool) -> int:
             continue
         source = node.inputs[0]
         if source is None or not _is_constant(source) or _tensor(source).nbytes < STREAM_THRESHOLD:
+            continue
+        if not untie and not all(user.op_type == "Transpose" for user, _ in source.uses()):
+            refused.add(node)  # a tied weight is stored once: the runtime transposes it on loading
             continue
         tensor = _tensor(source)
         rank = len(tensor.shape)

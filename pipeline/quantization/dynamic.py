@@ -39,7 +39,7 @@ class DynamicMode(Mode):
         return [
             *newer,
             RemoveInitializerInputs(),
-            FoldConstants(),  # a weight may be computed from constants
+            FoldConstants(untie=True),  # a weight may be computed from constants
             *(on_cpu if request.target.providers[0] == _CPU else ()),
             FlattenBiases(),
             QuantizeDynamic(

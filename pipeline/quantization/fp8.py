@@ -8,6 +8,7 @@ from typing import ClassVar
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.cleanup.fold_constants import FoldConstants
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.quantization.quantize_fp8 import QuantizeFp8
@@ -37,6 +38,7 @@ class Float8Mode(Mode):
         newer: list[Pass] = [ConvertOpset(_OPSET)] if 0 < opset < _OPSET else []
         return [
             *newer,
+            FoldConstants(untie=True),
             QuantizeFp8(
                 request.method,
                 request.samples,

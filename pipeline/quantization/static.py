@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.cleanup.fold_constants import FoldConstants
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.fusion.fuse_swish import FuseSwish
@@ -37,6 +38,7 @@ class StaticMode(Mode):
         """Return the passes: what makes the float model as simple as can be comes first."""
         return [
             *PassPipeline.preset(_PRESET).passes,
+            FoldConstants(untie=True),
             *_newer(artifact, request),
             *([FuseSwish()] if request.target.providers[0] == _CPU else []),
             PoolMeans(),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.cleanup.fold_constants import FoldConstants
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.quantization.quantize_weights import QuantizeWeights
@@ -30,6 +31,7 @@ class WeightOnlyMode(Mode):
         newer = [ConvertOpset(needed)] if 0 < opset < needed else []
         return [
             *newer,
+            FoldConstants(untie=True),
             QuantizeWeights(
                 request.bits,
                 request.block_size,

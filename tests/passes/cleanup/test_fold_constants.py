@@ -55,6 +55,22 @@ def test_a_large_transposed_weight_waits_until_it_is_read(load_text: Load, tmp_p
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(saved["t"]), W.T)
 
 
+def test_a_tied_weight_is_stored_once(load_text: Load, tmp_path: Path) -> None:
+    text = """g (int64[N] i) => (float[N,300] y) {
+      x = Gather(w, i)
+      t = Transpose<perm = [1, 0]>(w)
+      y = MatMul(x, t)
+    }"""
+    artifact = load_text(text, {"w": W})
+    result = FoldConstants().apply(artifact.model, PassContext())
+    assert not result.modified
+    assert census(artifact.model) == {"Gather": 1, "Transpose": 1, "MatMul": 1}
+    artifact.save(tmp_path / "out.onnx", external=False)
+    assert (tmp_path / "out.onnx").stat().st_size < 1.1 * W.nbytes
+    assert FoldConstants(untie=True).apply(artifact.model, PassContext()).modified
+    assert census(artifact.model) == {"Gather": 1, "MatMul": 1}
+
+
 def test_small_ones_are_computed_at_once(load_text: Load) -> None:
     artifact = load_text(PRODUCT.replace("300", "30"), {"w": W[:30]})
     FoldConstants().apply(artifact.model, PassContext())
