@@ -19,9 +19,17 @@ EDITABLE := $(INSTALL) --no-build-isolation --editable
 # All but what .installed-frameworks installs by itself.
 ALL_EXTRAS := sklearn,torch,images,tensorflow,keras,tflite,lightgbm,catboost,huggingface,tensorboard,ray,dev
 
+# Those that need nothing but this repository.
+BENCHES := startup quickstart optimize_memory optimize_scaling convert_memory frontends fusions \
+	gradients recurrent train train_networks
+
+# An interpreter with the peers (benchmarks/optimize.py lists them), and where models are put.
+PEERS ?= python3
+MODELS ?= build/models
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test test-frameworks run-frameworks test-real test-collections lint format bench docs dist constraints clean
+.PHONY: help quickstart test test-frameworks run-frameworks test-real test-collections lint format bench bench-models docs dist constraints clean
 
 help:
 	@echo "make quickstart   train, check, optimize, quantize and report a model on built-in data"
@@ -34,7 +42,9 @@ help:
 	@echo "                  the onnx package, with every preset, and count what comes out wrong"
 	@echo "make lint         check style and types"
 	@echo "make format       mend the style"
-	@echo "make bench        run the benchmarks that the figures in README.md come from"
+	@echo "make bench        run the benchmarks that need nothing but this repository"
+	@echo "make bench-models those on real architectures beside other tools: PEERS=PYTHON has the"
+	@echo "                  tools, MODELS=DIR gets the architectures, MATERIAL=DIR has data"
 	@echo "make docs         write the generated pages of docs/reference anew"
 	@echo "make dist         build the wheel and the source archive into dist/"
 	@echo "make constraints  renew constraints.txt with today's newest versions"
@@ -73,9 +83,17 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 
 bench: $(VENV)/.installed-dev
-	@for script in benchmarks/*.py; do \
-		echo "== $$script"; $(BIN)/python -P "$$script" || exit 1; \
+	@for script in $(BENCHES); do \
+		echo "== $$script"; $(BIN)/python -P "benchmarks/$$script.py" || exit 1; \
 	done
+
+bench-models: $(VENV)/.installed-dev
+	$(PEERS) -P benchmarks/sources/architectures.py "$(MODELS)"
+	$(BIN)/python -P benchmarks/optimize.py "$(MODELS)" --peers $(PEERS)
+	$(BIN)/python -P benchmarks/quantize.py "$(MODELS)"
+	$(BIN)/python -P benchmarks/quantize_accuracy.py "$(MATERIAL)/real"
+	$(BIN)/python -P benchmarks/calibrate_memory.py "$(MODELS)/resnet50.onnx" \
+		"$(MATERIAL)/real/datasets/imagenet_sample/images"
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -P docs/generate.py
