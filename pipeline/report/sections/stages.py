@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from onnxsmith.pipeline.report import units
 from onnxsmith.pipeline.report.blocks import (
@@ -48,7 +48,11 @@ def _stage(stage: Stage) -> Group:
     rows += [*stage.options, *stage.facts]
     blocks: list[Table | Facts | Chips | Note] = [Facts("", tuple(rows))] if rows else []
     if stage.passes:
-        blocks.append(_passes(stage))
+        shown = [row for row in stage.passes if row.status != "unchanged" or row.reason]
+        idle = len(stage.passes) - len(shown)
+        many = "pass" if idle == 1 else "passes"
+        words = f"{units.count(idle)} {many} left the graph as it was." if idle else ""
+        blocks.append(_passes(shown, words) if shown else Note(words))
     blocks += [_dropped(row) for row in stage.passes if row.status == "dropped"]
     chips = _census(stage.census_before, stage.census_after)
     if chips:
@@ -58,7 +62,7 @@ def _stage(stage: Stage) -> Group:
     return Group(stage.name, badge, tuple(blocks))
 
 
-def _passes(stage: Stage) -> Table:
+def _passes(passes: Sequence[PassRow], note: str) -> Table:
     columns = (
         Column("Pass"),
         Column("Effect"),
@@ -74,9 +78,9 @@ def _passes(stage: Stage) -> Table:
             Cell(units.seconds(row.seconds)),
             Cell(row.status, _TONES[row.status]),
         )
-        for row in stage.passes
+        for row in passes
     )
-    return Table("Passes", columns, rows)
+    return Table("Passes", columns, rows, note)
 
 
 def _nodes(row: PassRow) -> str:
