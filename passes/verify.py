@@ -126,9 +126,13 @@ class Verifier:
         if self._spec is not None:
             self._move_on(artifact)
         with Session(artifact, optimize=False) as session:
-            self._outputs = [session.run(feeds) for feeds in self.probes]
-            varies = may_vary(artifact.model)
-            again = [session.run(feeds) for feeds in self.probes] if varies else []
+            self.take_reference_of(artifact, session)
+
+    def take_reference_of(self, artifact: Artifact, session: Session) -> None:
+        """Do the same in a session of the reference that is there, see :meth:`take_reference`."""
+        self._outputs = [session.run(feeds) for feeds in self.probes]
+        varies = may_vary(artifact.model)
+        again = [session.run(feeds) for feeds in self.probes] if varies else []
         # What varied once is not trusted later, either: a pass may have frozen it.
         self.unverified |= frozenset(
             difference.output
@@ -279,13 +283,22 @@ def make_verifier(
         given = list(islice(samples(), _PROBE_BATCHES))
         if not given:
             raise SmithError("the data is empty", "give data with at least one sample")
-        return _with_reference(artifact, given, tolerance, per_output, stages)
+        verifier = Verifier(given, tolerance, per_output, stages)
+        verifier.take_reference(artifact)
+        return verifier
     last = None
-    for probes in _attempts(artifact, dict(dims or {}), seed):
-        try:
-            return _with_reference(artifact, probes, tolerance, per_output, stages)
-        except SmithError as error:
-            last = error
+    try:
+        with Session(artifact, optimize=False) as session:
+            for probes in _attempts(artifact, dict(dims or {}), seed):
+                verifier = Verifier(probes, tolerance, per_output, stages)
+                try:
+                    verifier.take_reference_of(artifact, session)
+                except SmithError as error:
+                    last = error
+                else:
+                    return verifier
+    except SmithError as error:
+        last = error
     assert last is not None  # the loop either returned or failed
     raise SmithError(
         f"the model does not run on made-up inputs: {last.message}",
@@ -332,18 +345,6 @@ def _same_or_named(before: tuple[Dim, ...] | None, after: tuple[Dim, ...] | None
         old == new or (old is None and isinstance(new, str))
         for old, new in zip(before, after, strict=True)
     )
-
-
-def _with_reference(
-    artifact: Artifact,
-    probes: Sequence[Feeds],
-    tolerance: Tolerance | None,
-    per_output: Mapping[str, Tolerance] | None,
-    stages: Sequence[Stage],
-) -> Verifier:
-    verifier = Verifier(probes, tolerance, per_output, stages)
-    verifier.take_reference(artifact)
-    return verifier
 
 
 def _attempts(artifact: Artifact, dims: Mapping[str, int], seed: int) -> Iterator[list[Feeds]]:
