@@ -29,6 +29,7 @@ PASSES = Table(
         "fuse-bias-gelu": "onnxsmith.passes.fusion.fuse_bias_gelu:FuseBiasGelu",
         "fuse-clips": "onnxsmith.passes.fusion.fuse_clips:FuseClips",
         "fuse-conv-affine": "onnxsmith.passes.fusion.fuse_conv_affine:FuseConvAffine",
+        "fuse-embed-layer-norm": "onnxsmith.passes.fusion.fuse_embed_layer_norm:FuseEmbedLayerNorm",
         "fuse-gelu": "onnxsmith.passes.fusion.fuse_gelu:FuseGelu",
         "fuse-gemm": "onnxsmith.passes.fusion.fuse_gemm:FuseGemm",
         "fuse-group-norm": "onnxsmith.passes.fusion.fuse_group_norm:FuseGroupNorm",
@@ -108,7 +109,7 @@ _FUSION = (
 )
 # Standard operators that the runtime's kernels make faster: benchmarks/fusions.py.
 _STANDARD = "fuse-rms-norm:standard=true,fuse-rotary-embedding:standard=true,fuse-standard-attention,merge-views"
-_CONTRIB = "infer-shapes,fuse-gelu:runtime=true,fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-skip-layer-norm,fuse-bias-gelu"
+_CONTRIB = "infer-shapes,fuse-gelu:runtime=true,fuse-swish,fuse-rms-norm,fuse-rotary-embedding,fuse-standard-attention:grouped=true,fuse-attention,raise-views,merge-views,fuse-embed-layer-norm,fuse-skip-layer-norm,fuse-bias-gelu"
 
 PRESETS: dict[str, str] = {
     "safe": f"{_CLEANUP},{_FINISH}",

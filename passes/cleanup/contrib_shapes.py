@@ -119,7 +119,11 @@ def _fused_gemm(node: ir.Node) -> _Dims | None:
     return [rows, right[0 if int_attribute(node, "transB", 0) else 1]]
 
 
-_SAME_AS_FIRST = {"SkipLayerNormalization": (0, 3), "SkipSimplifiedLayerNormalization": (0, 3)}
+_SAME_AS_FIRST = {
+    "EmbedLayerNormalization": (0, 2),
+    "SkipLayerNormalization": (0, 3),
+    "SkipSimplifiedLayerNormalization": (0, 3),
+}
 _RULES: dict[str, Callable[[ir.Node], _Dims | None]] = {
     "Attention": _attention,
     "BiasGelu": _same,

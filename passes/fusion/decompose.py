@@ -9,7 +9,13 @@ import onnx_ir as ir
 
 from onnxsmith.errors import UsageError
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.fusion import plain_activations, plain_attention, plain_norms, plain_rotary
+from onnxsmith.passes.fusion import (
+    plain_activations,
+    plain_attention,
+    plain_embeddings,
+    plain_norms,
+    plain_rotary,
+)
 from onnxsmith.passes.fusion.contrib import DOMAIN, take_over
 from onnxsmith.passes.fusion.plain import Plain, Values, Writer
 from onnxsmith.passes.match import STANDARD, all_nodes
@@ -29,6 +35,7 @@ _STANDARD: dict[str, Writer] = {
 _CONTRIBUTED: dict[str, Writer] = {
     "Attention": plain_attention.packed,
     "BiasGelu": plain_activations.bias_gelu,
+    "EmbedLayerNormalization": plain_embeddings.embed_layer_norm,
     "FastGelu": plain_activations.fast_gelu,
     "Gelu": plain_activations.gelu,
     "MultiHeadAttention": plain_attention.separate,

@@ -19,7 +19,7 @@ def layer_norm(plain: Plain, node: ir.Node) -> Values | None:
     axes, epsilon = _axes(node), float_attribute(node, "epsilon", 1e-5)
     if x is None or scale is None or scale.dtype != x.dtype or axes is None or epsilon is None:
         return None
-    return _layer(plain, x, scale, bias, axes, epsilon)
+    return layer(plain, x, scale, bias, axes, epsilon)
 
 
 def rms_norm(plain: Plain, node: ir.Node) -> Values | None:
@@ -39,7 +39,7 @@ def skip_layer_norm(plain: Plain, node: ir.Node) -> Values | None:
     if x is None or skip is None or scale is None or scale.dtype != x.dtype or epsilon is None:
         return None
     total = _sum(plain, x, skip, bias)
-    return [*_layer(plain, total, scale, beta, [-1], epsilon), total]
+    return [*layer(plain, total, scale, beta, [-1], epsilon), total]
 
 
 def skip_rms_norm(plain: Plain, node: ir.Node) -> Values | None:
@@ -82,7 +82,7 @@ def group_norm(plain: Plain, node: ir.Node) -> Values | None:
     return [result]
 
 
-def _layer(
+def layer(
     plain: Plain,
     x: ir.Value,
     scale: ir.Value,
@@ -90,6 +90,7 @@ def _layer(
     axes: Sequence[int],
     epsilon: float,
 ) -> list[ir.Value]:
+    """Write a layer normalization; return its result, the mean and one through the deviation."""
     normal, mean, inverse = _normalized(plain, plain.widen(x), axes, epsilon)
     result = plain.make("Mul", [plain.cast(normal, _dtype(x)), scale])
     result = result if bias is None else plain.make("Add", [result, bias])
