@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,3 +115,17 @@ def load_text(
         return Artifact.load(path)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def gradient_nets() -> ModuleType:
+    """The networks that the benchmark of gradients compares; benchmarks are not on the path."""
+    name = "onnxsmith_gradient_nets"
+    place = ROOT / "benchmarks/sources/gradient_nets.py"
+    spec = importlib.util.spec_from_file_location(name, place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there for the types of their fields
+    spec.loader.exec_module(module)
+    return module

@@ -56,7 +56,9 @@ def test_a_provider_that_silently_fell_back_is_an_error(
     monkeypatch.setattr(providers, "compiled_providers", lambda: (CUDA, CPU))
     real = ort.InferenceSession
     monkeypatch.setattr(
-        ort, "InferenceSession", lambda model, options, providers: real(model, options, [CPU])
+        ort,
+        "InferenceSession",
+        lambda model, options, providers, provider_options: real(model, options, [CPU]),
     )
     artifact = load_text(TEXT)
     for call in (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
-from sources.gradient_nets import compare, of_transformers
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_gradients_of_language_models(name: str) -> None:
-    errors = compare(*of_transformers(name))
+def test_gradients_of_language_models(name: str, gradient_nets: ModuleType) -> None:
+    errors = gradient_nets.compare(*gradient_nets.of_transformers(name))
     assert errors.parameters >= 28
     assert errors.ok, errors

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
-from sources.gradient_nets import compare, small
 
 
 @pytest.mark.parametrize("name", ["cnn", "unet", "lstm", "vit", "decoder"])
-def test_networks(name: str) -> None:
+def test_networks(name: str, gradient_nets: ModuleType) -> None:
     """A Relu whose input rounds to the other side is an error of float32, not of a rule."""
-    errors = compare(*small(name))
+    errors = gradient_nets.compare(*gradient_nets.small(name))
     assert errors.parameters >= 19
     if not errors.ok:
-        errors = compare(*small(name, seed=1))
+        errors = gradient_nets.compare(*gradient_nets.small(name, seed=1))
     assert errors.ok, errors
