@@ -286,24 +286,29 @@ def make_verifier(
         verifier = Verifier(given, tolerance, per_output, stages)
         verifier.take_reference(artifact)
         return verifier
-    last = None
     try:
-        with Session(artifact, optimize=False) as session:
-            for probes in _attempts(artifact, dict(dims or {}), seed):
-                verifier = Verifier(probes, tolerance, per_output, stages)
-                try:
-                    verifier.take_reference_of(artifact, session)
-                except SmithError as error:
-                    last = error
-                else:
-                    return verifier
+        session = Session(artifact, optimize=False)
     except SmithError as error:
-        last = error
+        raise _does_not_run(error) from error
+    last = None
+    with session:
+        for probes in _attempts(artifact, dict(dims or {}), seed):
+            verifier = Verifier(probes, tolerance, per_output, stages)
+            try:
+                verifier.take_reference_of(artifact, session)
+            except SmithError as error:
+                last = error
+            else:
+                return verifier
     assert last is not None  # the loop either returned or failed
-    raise SmithError(
-        f"the model does not run on made-up inputs: {last.message}",
+    raise _does_not_run(last) from last
+
+
+def _does_not_run(error: SmithError) -> SmithError:
+    return SmithError(
+        f"the model does not run on made-up inputs: {error.message}",
         "give real inputs with --data, or sizes with --dim",
-    ) from last
+    )
 
 
 def signature_change(before: ModelSpec, after: ModelSpec) -> str:

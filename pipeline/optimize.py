@@ -329,7 +329,10 @@ def _with_runtime_census(
         return replace(result, warnings=(*result.warnings, words))
     given_up = {kernel.op_type for kernel in result.kernels if not kernel.pays}
     settings = (request.target, request.dims, request.threads)
-    lost = lost_in_words(lost_fusions(before, after), artifact, given_up, *settings)
+    try:
+        lost = lost_in_words(lost_fusions(before, after), artifact, given_up, *settings)
+    except SmithError as error:
+        lost = (f"the fusions that were lost are unmeasured: {error.message}",)
     return replace(
         result,
         warnings=(*result.warnings, *lost),

@@ -181,3 +181,19 @@ def test_another_layout_is_kept_where_it_is_faster(
     measured(monkeypatch, [answer, FASTER])
     result = optimize(artifact, OptimizeRequest(gate=True))
     assert ("prefer_nhwc" in result.artifact.model.metadata_props.get(SETTINGS_KEY, "")) == kept
+
+
+def test_what_was_lost_and_cannot_be_measured_is_said(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> tuple[str, ...]:
+        raise SmithError("it does not run with one item")
+
+    chosen(monkeypatch, KernelChoice())
+    measured(monkeypatch, [FASTER])
+    monkeypatch.setattr(module, "lost_in_words", refuse)
+    result = optimize(artifact, OptimizeRequest(gate=True))
+    assert ops(result.artifact) == {"Gemm": 1}
+    words = "the fusions that were lost are unmeasured: it does not run with one item"
+    assert result.warnings == (words,)
+    assert result.runtime_census_after is not None

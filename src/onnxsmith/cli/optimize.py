@@ -153,7 +153,7 @@ def _show(result: OptimizeResult, output: Path, *, as_json: bool) -> None:
     if result.kernels:
         print_table(
             "",
-            ("fused kernel", "places", "ms", "ms of its parts", "kept"),
+            ("fused kernel", "places", "ms", "ms of its parts", "pays"),
             [
                 (k.op_type, k.count, f"{k.fused_ms:.3g}", f"{k.plain_ms:.3g}", _yes(k.pays))
                 for k in result.kernels
