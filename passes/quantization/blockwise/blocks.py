@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from onnxsmith.passes.match import Array
 
 _LEAST_SCALE = float(np.finfo(np.float32).tiny)
+
+Fit = Callable[[Array], tuple[Array, Array]]
+"""Returns scale and zero point, of shape (outputs, count, 1), of (outputs, count, size) blocks."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,32 @@ class Blocks:
         """Return the norm of the difference from the weights, over their norm."""
         norm = float(np.linalg.norm(weights))
         return float(np.linalg.norm(self.numbers() - weights)) / norm if norm else 0.0
+
+
+def round_blocks(
+    weights: Array, grid: Grid, fit: Fit, *, at_once: int, between: bool = False
+) -> Blocks:
+    """Return weights rounded to the nearest integers of their blocks, some rows at a time.
+
+    Args:
+        weights: float32, of shape (outputs, inputs).
+        grid: Bits and size of blocks.
+        fit: Chooses scales and zero points.
+        at_once: About how many weights to work on at a time.
+        between: Whether zero points lie between the integers.
+    """
+    outputs, inputs = weights.shape
+    integers = np.empty(weights.shape, np.uint8)
+    count = -(-inputs // grid.size)
+    scale, zero = np.empty((outputs, count), np.float32), np.empty((outputs, count), np.float32)
+    step = max(1, at_once // inputs)
+    for start in range(0, outputs, step):
+        rows = slice(start, start + step)
+        blocks = in_blocks(weights[rows], grid.size)
+        s, z = fit(blocks)
+        scale[rows], zero[rows] = s[..., 0], z[..., 0]
+        integers[rows] = grid.round(blocks, s, z).reshape(len(blocks), -1)[:, :inputs]
+    return Blocks(grid, integers, scale, zero, between)
 
 
 def in_blocks(weights: Array, size: int) -> Array:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from onnxsmith.passes.match import Array
-from onnxsmith.passes.quantization.blockwise.blocks import Blocks, Grid, in_blocks, usable
+from onnxsmith.passes.quantization.blockwise.blocks import Blocks, Grid, round_blocks, usable
 
-_ROWS_AT_ONCE = 1 << 20  # weights
+_AT_ONCE = 1 << 20
 _POWER = 0.7
 _PENALTY = 10.0
 _GROWTH = 1.01
@@ -27,19 +27,12 @@ def round_half_quadratic(weights: Array, grid: Grid) -> Blocks:
 
     Source: Badri and Shaji, "Half-Quadratic Quantization of Large Machine Learning Models", 2023.
     """
-    outputs, inputs = weights.shape
-    integers = np.empty(weights.shape, np.uint8)
-    count = -(-inputs // grid.size)
-    scale, zero = np.empty((outputs, count), np.float32), np.empty((outputs, count), np.float32)
-    step = max(1, _ROWS_AT_ONCE // inputs)
-    for start in range(0, outputs, step):
-        rows = slice(start, start + step)
-        blocks = in_blocks(weights[rows], grid.size)
-        s, z = _fit(blocks, grid)
-        z = _settle(blocks, s, z, grid)
-        scale[rows], zero[rows] = s[..., 0], z[..., 0]
-        integers[rows] = grid.round(blocks, s, z).reshape(len(blocks), -1)[:, :inputs]
-    return Blocks(grid, integers, scale, zero, between=True)
+
+    def fit(blocks: Array) -> tuple[Array, Array]:
+        scale, zero = _fit(blocks, grid)
+        return scale, _settle(blocks, scale, zero, grid)
+
+    return round_blocks(weights, grid, fit, at_once=_AT_ONCE, between=True)
 
 
 def _fit(blocks: Array, grid: Grid) -> tuple[Array, Array]:
