@@ -54,7 +54,8 @@ class QuantizeDynamic(QuantizingPass):
 
     ``MatMul(x, w) = s_x s_w MatMulInteger(Q(x), Q(w))`` with ``s_x`` and the zero point taken from
     each ``x``, once for all products that read it. Gemm likewise; tables of embeddings are stored
-    in int8 and scaled after the rows are taken; LSTM becomes the runtime's DynamicQuantizeLSTM,
+    in int8, once with a product's weight that is tied to them, and scaled after the rows are
+    taken; LSTM becomes the runtime's DynamicQuantizeLSTM,
     and its Attention QAttention, or a product and MultiHeadAttention. Bodies of If, Loop, Scan and
     functions are quantized as well; functions that get weights as arguments are inlined.
 
@@ -96,7 +97,9 @@ class QuantizeDynamic(QuantizingPass):
         roots: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
         for root in roots:
             writer = Writer(root, self.per_channel, self.reduce_range)
-            for node in list(ir.traversal.RecursiveGraphIterator(root)):
+            nodes = list(ir.traversal.RecursiveGraphIterator(root))
+            # Products come first: a table may be tied to the weight of one.
+            for node in sorted(nodes, key=lambda node: node.op_type == "Gather"):
                 self._visit(writer, node, done, left)
         if not done:
             raise SmithError("nothing in the model can be quantized", _why(left))

@@ -119,8 +119,8 @@ class QuantizeStatic(QuantizingPass):
         plan = self._plan(model, found, context)
         _refuse_nothing(plan)
         kept = {value: found.ranges[value.name or ""] for value in plan.values()}
-        place(model.graph, plan, fit_values(plan, kept, style), style)
-        store_tables(model.graph, plan, self.selection, style)
+        matrices = place(model.graph, plan, fit_values(plan, kept, style), style)
+        store_tables(model.graph, plan, self.selection, style, matrices)
         return PassResult(model, True, self._details(context, plan, found, style))
 
     def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:

@@ -15,7 +15,7 @@ from onnxsmith.passes.fusion.remove_softmax_guards import RemoveSoftmaxGuards
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
 from onnxsmith.passes.quantization.quantize_dynamic import QuantizeDynamic
-from onnxsmith.pipeline.quantization.mode import Mode
+from onnxsmith.pipeline.quantization.mode import APART, Mode
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.runtime.cpu import products_saturate
 
@@ -40,6 +40,7 @@ class DynamicMode(Mode):
             *newer,
             RemoveInitializerInputs(),
             FoldConstants(untie=True),  # a weight may be computed from constants
+            APART,
             *(on_cpu if request.target.providers[0] == _CPU else ()),
             FlattenBiases(),
             QuantizeDynamic(

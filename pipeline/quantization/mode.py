@@ -8,12 +8,19 @@ from typing import ClassVar
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
+from onnxsmith.passes.fusion.decompose import Decompose
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.quantization.base import QuantizingPass
 from onnxsmith.pipeline.quantization.apply import apply_passes
 from onnxsmith.pipeline.quantization.job import Job
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.result import QuantizeResult
+
+APART = Decompose(("EmbedLayerNormalization",))
+"""Takes tables of embeddings out of the operator that holds them, to be stored in int8.
+
+QEmbedLayerNormalization, the runtime's own, has one scale for a whole table.
+"""
 
 
 class Mode(abc.ABC):

@@ -17,7 +17,7 @@ from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
 from onnxsmith.passes.quantization.fuse_qdq import FuseQdq
 from onnxsmith.passes.quantization.pool_means import PoolMeans
 from onnxsmith.passes.quantization.quantize_static import Choice, QuantizeStatic
-from onnxsmith.pipeline.quantization.mode import Mode
+from onnxsmith.pipeline.quantization.mode import APART, Mode
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 
 # The fusions into standard operators: those of the runtime's own domain have no integer kernels.
@@ -39,6 +39,7 @@ class StaticMode(Mode):
         return [
             *PassPipeline.preset(_PRESET).passes,
             FoldConstants(untie=True),
+            APART,
             *_newer(artifact, request),
             *([FuseSwish()] if request.target.providers[0] == _CPU else []),
             PoolMeans(),

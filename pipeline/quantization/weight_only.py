@@ -10,7 +10,7 @@ from onnxsmith.passes.cleanup.fold_constants import FoldConstants
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.quantization.quantize_weights import QuantizeWeights
-from onnxsmith.pipeline.quantization.mode import Mode
+from onnxsmith.pipeline.quantization.mode import APART, Mode
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.static import choice
 
@@ -32,6 +32,7 @@ class WeightOnlyMode(Mode):
         return [
             *newer,
             FoldConstants(untie=True),
+            APART,
             QuantizeWeights(
                 request.bits,
                 request.block_size,

@@ -103,7 +103,7 @@ def column_weight(writer: Writer, weight: Weight, alpha: float = 1.0) -> tuple[i
     """Return a matrix as int8 and the scales of its columns."""
     rank = weight.array.ndim
     over = rank - 1 if weight.transposed else rank - 2
-    quantized, scale = writer.weight(weight, over)
+    quantized, scale = writer.product_weight(weight, over)
     if rank == 2 and scale.ndim:
         scale = scale.reshape(-1)
     return quantized, (scale * np.float32(alpha)).astype(np.float32)

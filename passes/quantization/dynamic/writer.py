@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.match import Array, add_constant, ints_attribute, made_by, tensor_of
+from onnxsmith.passes.quantization.dynamic.tied import ProductWeight, find_tied
 from onnxsmith.passes.quantization.integer_weight import (
     FULL_RANGE,
     REDUCED_RANGE,
@@ -51,11 +52,13 @@ class Writer:
         root: The main graph or the function that the nodes are in, or their subgraphs.
         per_channel: Whether each output channel has a scale of its own.
         reduce_range: Whether weights keep to 7 bits.
+        products: The matrices that products have stored in int8.
     """
 
     root: ir.Graph | ir.Function
     per_channel: bool = True
     reduce_range: bool = False
+    products: list[ProductWeight] = field(default_factory=list)
     _activations: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     _weights: dict[tuple[object, ...], tuple[ir.Value, Array]] = field(default_factory=dict)
 
@@ -102,8 +105,54 @@ class Writer:
             rounded, scale = self.round(weight.array, [over])
             if weight.transposed:
                 rounded = np.ascontiguousarray(rounded.T)
-            self._weights[key] = self.constant(rounded, f"{weight.name}_quantized"), scale
+            value = self.constant(rounded, f"{weight.name}_quantized")
+            self._weights[key] = value, scale
         return self._weights[key]
+
+    def product_weight(self, weight: Weight, over: int) -> tuple[ir.Value, Array]:
+        """Return the weight of a product as :meth:`weight` does; a table may be tied to it."""
+        value, scale = self.weight(weight, over)
+        if weight.array.ndim == 2 and all(known.value is not value for known in self.products):
+            known = ProductWeight(weight.source, weight.transposed, value, 1, scale.squeeze())
+            self.products.append(known)
+        return value, scale
+
+    def tied_rows(self, table: Weight) -> tuple[ir.Value, Array] | None:
+        """Return a table as a product has stored it, so that both read one constant.
+
+        Where the product reads the transpose, the constant is stored as the table lies, and the
+        runtime transposes it once, on loading: taking columns would be slow.
+
+        Args:
+            table: float32, of shape (rows, columns), not transposed.
+
+        Returns:
+            The int8 table and its scale, one number or one for each row; None where it is not tied.
+        """
+        found = find_tied(table.source, self.products)
+        if found is None:
+            return None
+        if found.axis == 0:
+            return found.value, found.scale
+        stored = tensor_of(found.value)
+        assert stored is not None  # it was written so
+        rows = self.constant(np.ascontiguousarray(stored.numpy().T), f"{table.name}_rows")
+        turn = ir.node("Transpose", [rows], {"perm": _BACKWARDS})
+        turned = turn.outputs[0]
+        turned.name, turned.type = f"{table.name}_turned", found.value.type
+        turned.shape = found.value.shape
+        made = rows.producer()
+        if made is None:
+            self.root.insert_before(self.root[0], turn)
+        else:
+            self.root.insert_after(made, turn)
+        found.value.replace_all_uses_with(turned)
+        for key, (value, scale) in self._weights.items():
+            if value is found.value:
+                self._weights[key] = turned, scale
+        self.products.remove(found)
+        self.products.append(ProductWeight(table.source, False, rows, 0, found.scale))
+        return rows, found.scale
 
     def round(self, array: Array, over: Sequence[int]) -> tuple[Array, Array]:
         """Return an array as int8, and its scale: one number, or with 1 along ``over``."""

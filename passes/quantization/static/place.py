@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxsmith.passes.match import add_constant, add_tensor, input_of, tensor_of
 from onnxsmith.passes.quantization.affine import Affine, Array, fit_range, fit_weight
+from onnxsmith.passes.quantization.dynamic.tied import ProductWeight
 from onnxsmith.passes.quantization.static.plan import Plan, is_constant
 from onnxsmith.passes.quantization.static.scales import Style
 
@@ -17,7 +18,9 @@ from onnxsmith.passes.quantization.static.scales import Style
 _BIAS_LIMIT = 2**30
 
 
-def place(graph: ir.Graph, plan: Plan, fitted: Mapping[ir.Value, Affine], style: Style) -> None:
+def place(
+    graph: ir.Graph, plan: Plan, fitted: Mapping[ir.Value, Affine], style: Style
+) -> list[ProductWeight]:
     """Put a QuantizeLinear and a DequantizeLinear behind each rounded value, and round weights.
 
     A value that a node of the plan makes is read through its pair by everybody: the runtime
@@ -28,13 +31,16 @@ def place(graph: ir.Graph, plan: Plan, fitted: Mapping[ir.Value, Affine], style:
         plan: What becomes integers.
         fitted: The scale and zero point of each rounded value.
         style: How weights become integers.
+
+    Returns:
+        The matrices in int8, for tables that are tied to them.
     """
     weights, values = _Weights(graph, style), plan.values()
     for node in plan.nodes:
         weights.round(node, plan, fitted)
     for value in values:
         _place_pair(graph, plan, value, fitted[value])
-    _drop_unused(graph)
+    return weights.matrices
 
 
 def _place_pair(graph: ir.Graph, plan: Plan, value: ir.Value, affine: Affine) -> None:
@@ -98,6 +104,7 @@ class _Weights:
         self._graph, self._style = graph, style
         self._stored: dict[_Key, list[ir.Value]] = {}
         self._readers: Counter[str] = Counter()
+        self.matrices: list[ProductWeight] = []
 
     def round(self, node: ir.Node, plan: Plan, fitted: Mapping[ir.Value, Affine]) -> None:
         """Round what is constant among a node's inputs."""
@@ -107,7 +114,8 @@ class _Weights:
                 self._round_operand(node, index)
         if operator.weight is None:
             return
-        axis = operator.axis(node) if self._style.per_channel else None
+        channels = operator.axis(node)  # the node says so as long as its weight is a constant
+        axis = channels if self._style.per_channel else None
         source = node.inputs[0]
         assert source is not None  # an operator with a weight multiplies it with something
         bias = input_of(node, operator.bias) if operator.bias is not None else None
@@ -117,7 +125,21 @@ class _Weights:
         if bias is not None and self._style.round_bias:
             affine = self._widen(affine, bias, fitted[source])
             self._round_bias(node, operator.bias or 0, bias, fitted[source], affine)
-        self._replace(node, operator.weight, weight, affine)
+        quantized = self._replace(node, operator.weight, weight, affine)
+        self._note_matrix(weight, quantized, channels, affine)
+
+    def _note_matrix(
+        self, weight: ir.Value, quantized: ir.Value, axis: int | None, affine: Affine
+    ) -> None:
+        if (
+            axis is None
+            or weight.shape is None
+            or len(weight.shape) != 2
+            or affine.dtype != ir.DataType.INT8
+        ):
+            return
+        if all(known.value is not quantized for known in self.matrices):
+            self.matrices.append(ProductWeight(weight, False, quantized, axis, affine.scale))
 
     def _fit_weight(self, weight: ir.Value, axis: int | None) -> Affine:
         array = _array(weight)
@@ -149,7 +171,8 @@ class _Weights:
         low, high = array.min(initial=0), array.max(initial=0)
         self._replace(node, index, value, fit_range(low, high, style.activations, style.symmetric))
 
-    def _replace(self, node: ir.Node, index: int, value: ir.Value, affine: Affine) -> None:
+    def _replace(self, node: ir.Node, index: int, value: ir.Value, affine: Affine) -> ir.Value:
+        """Let a node read a constant rounded; return the integers."""
         name = value.name or "weight"
         key = (value, affine.dtype, affine.axis, affine.scale.tobytes())
         if key not in self._stored:
@@ -164,16 +187,10 @@ class _Weights:
         _describe(back.outputs[0], f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
         self._graph.insert_before(node, back)
         node.replace_input_with(index, back.outputs[0])
+        return self._stored[key][0]
 
 
 def _array(value: ir.Value) -> Array:
     tensor = tensor_of(value)
     assert tensor is not None  # only constants come here
     return tensor.numpy()
-
-
-def _drop_unused(graph: ir.Graph) -> None:
-    """Remove the float weights that nobody reads any more."""
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del graph.initializers[name]

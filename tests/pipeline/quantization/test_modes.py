@@ -133,3 +133,28 @@ def test_on_cpus_what_slows_transformers_goes(model: Artifact) -> None:
     assert {"remove-softmax-guards", "keep-sums"} <= set(names)
     names = [p.name for p in dynamic.DynamicMode().passes(model, QuantizeRequest(target=CUDA))]
     assert not {"remove-softmax-guards", "keep-sums"} & set(names)
+
+
+EMBED = """g (int32[N,4] i) => (float[N,4,32] y) {
+    h, m = com.microsoft.EmbedLayerNormalization(i, , t, p, , g, b) y = MatMul(h, w) }"""
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static", "weight-only"])
+def test_tables_inside_an_operator_are_taken_out_and_stored_small(
+    mode: str, load_text: Callable[..., Artifact], tmp_path: Path
+) -> None:
+    tensors = {
+        "t": RNG.standard_normal((900, 32)).astype(np.float32),
+        "p": RNG.standard_normal((8, 32)).astype(np.float32),
+        "g": RNG.standard_normal(32).astype(np.float32),
+        "b": RNG.standard_normal(32).astype(np.float32),
+        "w": RNG.standard_normal((32, 32)).astype(np.float32),
+    }
+    header = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>'
+    model = load_text(EMBED, tensors, header=header)
+    np.savez(tmp_path / "ids.npz", i=RNG.integers(0, 900, (40, 4)).astype(np.int32))
+    result = quantize(model, QuantizeRequest(mode=mode, data=f"npz:{tmp_path / 'ids.npz'}"))
+    (difference,) = result.pipeline.differences
+    assert difference.snr_db > (14 if mode == "weight-only" else 30)
+    assert model.size_bytes / result.artifact.size_bytes > 3.3
+    assert "EmbedLayerNormalization" not in {n.op_type for n in result.artifact.model.graph}
