@@ -3,9 +3,9 @@
 Every run is a process of its own that quantizes the same optimized network statically; its peak
 is read from the system. The photographs are repeated, each time moved by a few pixels, until there
 are as many images as asked for. ONNX Runtime's own quantizer runs beside it, on fewer images:
-with entropy it keeps every activation of every image.
+with entropy and percentile it keeps every activation of every image.
 
-    python benchmarks/calibrate_memory.py MODEL.onnx IMAGES_DIR [--counts 100,1000]
+    python benchmarks/calibrate_memory.py MODEL.onnx IMAGES_DIR [--methods entropy] [--counts 1000]
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ begin = time.perf_counter()
 q.quantize_static(
     source, {target!r}, Reader(), quant_format=q.QuantFormat.QDQ, per_channel=True,
     calibrate_method={{"minmax": q.CalibrationMethod.MinMax,
+                      "percentile": q.CalibrationMethod.Percentile,
                       "entropy": q.CalibrationMethod.Entropy}}[method],
 )
 """
@@ -102,7 +103,7 @@ def main() -> None:
         sides = (("onnxsmith", OURS, "counts"), ("ONNX Runtime", PEER, "peer_counts"))
         for method in arguments.methods.split(","):
             for side, program, counts in sides:
-                for count in getattr(arguments, counts).split(","):
+                for count in filter(None, getattr(arguments, counts).split(",")):
                     seconds, peak = run(program, model, folder, count, method)
                     print(f"{side:20} {method:8} {count:>7} {peak:9.0f} {seconds:8.1f}", flush=True)
 

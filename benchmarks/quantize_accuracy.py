@@ -13,7 +13,7 @@ MATERIAL holds datasets/mnist, datasets/kws01_mlperf_tiny, datasets/imagenet_sam
 models/onnx/mnist-8, models/onnx/ultraface, models/caffe/lenet_mnist and models/mxnet/mnist_cnn.
 MODEL is the keyword spotter of MLPerf Tiny,
 models/tensorflow/mlperf_tiny_kws_savedmodel, converted by onnxsmith where TensorFlow is installed;
-it is calibrated on 256 of the 1,000 samples that it is scored on, there are no others.
+of its 1,000 samples a fifth calibrates, chosen by a hash, and the others score.
 """
 
 from __future__ import annotations
@@ -113,9 +113,11 @@ def tasks(material: Path, kws: Path | None) -> Iterator[Task]:
         data = f"{mnist}?scale={scale}"
         yield Task(name, model, f"{data}&split=train&limit=256", f"{data}&split=test")
     if kws is not None:
-        # The features are stored as int8, as the int8 model takes them.
+        # The features are stored as int8, as the int8 model takes them. What a hash of the samples
+        # puts aside, a fifth, calibrates: the larger part tells more where it scores.
         data = f"npz:{material / 'datasets/kws01_mlperf_tiny/kws01.npz'}?{_FEATURES}"
-        yield Task("keyword spotting", Artifact.load(kws), f"{data}&limit=256", data)
+        model = Artifact.load(kws)
+        yield Task("keyword spotting", model, f"{data}&split=test", f"{data}&split=train")
     with tempfile.TemporaryDirectory() as scratch:
         train, test = photographs(material / "datasets/imagenet_sample/images", Path(scratch))
         model = convert(folder / "onnx/ultraface/version-slim-320.onnx").artifact

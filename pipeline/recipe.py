@@ -92,6 +92,7 @@ class QuantizeRecipe(_Part):
     reduce_range: bool | None = Field(None, description="7-bit weights; the machine's if omitted.")
     method: Literal["minmax", "moving-average", "percentile", "entropy", "mse"] = "minmax"
     activations: Literal["auto", "uint8", "int8", "uint16", "int16"] = "auto"
+    wide: tuple[str, ...] = Field((), description="Nodes whose activations have 16 bits (static).")
     weights: Literal["int8", "int4"] = "int8"
     symmetric: bool | None = Field(None, description="The target's where omitted.")
     scope: Literal["auto", "all", "products"] = "auto"
@@ -105,6 +106,9 @@ class QuantizeRecipe(_Part):
     samples: int = Field(256, ge=1, description="Most calibration batches to read.")
     prepare: str = Field("", description="Passes for the float model before it is rounded.")
     sensitivity: bool = Field(False, description="Measure what each layer costs (static).")
+    candidates: int = Field(16, ge=1, description="Most candidates to make (auto).")
+    seconds: float = Field(900.0, ge=0, description="After which no more are made (auto).")
+    prefer: Literal["speed", "size"] = Field("speed", description="What is made best (auto).")
     metric: str = Field("accuracy", description="What max_drop is about.")
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss of the metric; a greater one refuses the model."

@@ -205,6 +205,7 @@ def _quantize(context: StageContext) -> Report:
             method=options.method,
             samples=options.samples,
             activations=options.activations,
+            wide=options.wide,
             weights=options.weights,
             symmetric=options.symmetric,
             scope=options.scope,
@@ -217,6 +218,8 @@ def _quantize(context: StageContext) -> Report:
             accuracy_level=options.accuracy_level,
             prepare=options.prepare,
             sensitivity=options.sensitivity,
+            budget=(options.candidates, options.seconds),
+            prefer=options.prefer,
             target=find_target(recipe.target),
             threads=recipe.threads,
             seed=recipe.seed,
@@ -228,7 +231,12 @@ def _quantize(context: StageContext) -> Report:
         "quantize", "float", "quantized", result.pipeline, result.warnings, budget or "reported"
     )
     searches = () if result.search is None else (result.search,)
-    return replace(report, searches=searches, sensitivity=result.layers)
+    return replace(
+        report,
+        searches=searches,
+        sensitivity=result.layers,
+        sensitivity_note=result.layers_note,
+    )
 
 
 def _evaluate(context: StageContext) -> Report:

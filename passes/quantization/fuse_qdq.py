@@ -57,6 +57,10 @@ class _Integers:
         return [self.value, self.scale, self.zero]
 
 
+# Of what the kernels read and make; biases are int32.
+_EIGHT = (ir.DataType.INT8, ir.DataType.UINT8)
+
+
 @dataclass(frozen=True)
 class _Group:
     """A node between pairs: its inputs in integers, and the QuantizeLinear behind each output."""
@@ -113,8 +117,8 @@ def _integers(value: ir.Value) -> _Integers | None:
     stored, scale, zero = node.inputs
     if stored is None or scale is None or zero is None:
         return None
-    eight = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32)
-    return _Integers(stored, scale, zero) if zero.dtype in eight else None
+    known = (*_EIGHT, ir.DataType.INT32)
+    return _Integers(stored, scale, zero) if zero.dtype in known else None
 
 
 def _rounding(value: ir.Value, moves: bool) -> ir.Node | None:
@@ -126,7 +130,8 @@ def _rounding(value: ir.Value, moves: bool) -> ir.Node | None:
     if use.idx != 0:
         return None
     if is_op(use.node, "QuantizeLinear"):
-        return use.node if len(use.node.inputs) == 3 else None
+        zero = input_of(use.node, 2)
+        return use.node if zero is not None and zero.dtype in _EIGHT else None
     if moves or not is_op(use.node, *ABSORBED):
         return None
     behind = _rounding(use.node.outputs[0], moves=True)

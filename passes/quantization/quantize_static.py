@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
@@ -57,6 +57,7 @@ class QuantizeStatic(QuantizingPass):
             the inputs of products only; ``auto`` is the latter for TensorRT.
         both_activations: Whether products of two activations are quantized, as in attention.
         allow_poor_data: Calibrate even on random data, or on fewer than 32 samples.
+        wide: Patterns of nodes that read and make activations of 16 bits where others have 8.
 
     Values that are NaN, infinite or always 0 on the samples stay in float.
 
@@ -78,6 +79,7 @@ class QuantizeStatic(QuantizingPass):
     scope: Literal["auto", "all", "products"] = "auto"
     both_activations: bool = False
     allow_poor_data: bool = False
+    wide: tuple[str, ...] = field(default=(), kw_only=True)
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Calibrate, plan and write.
@@ -86,7 +88,7 @@ class QuantizeStatic(QuantizingPass):
             SmithError: The data are empty, random, few, or hold NaN or infinity; the model is
                 quantized already, too old, or nothing in it can be quantized.
         """
-        self.selection.check(model)  # before the long work
+        self._check(model)  # before the long work
         found = self.calibrate(model, context)
         return self.write(model, found, context)
 
@@ -99,7 +101,7 @@ class QuantizeStatic(QuantizingPass):
         assert context.samples is not None  # check_context() came first
         style, scope = self._style(context.target), self._scope(context.target)
         refuse_quantized(model)
-        _refuse_old(model, style)
+        _refuse_old(model, style, bool(self.wide))
         refuse_poor_data(context, self.allow_poor_data)
         plan = make_plan(model.graph, replace(scope, selection=Selection()))
         _refuse_nothing(plan)
@@ -114,12 +116,13 @@ class QuantizeStatic(QuantizingPass):
         Raises:
             SmithError: Nothing in it can be quantized, or a pattern fits no node.
         """
-        self.selection.check(model)
+        self._check(model)
         style = self._style(context.target)
         plan = self._plan(model, found, context)
         _refuse_nothing(plan)
         kept = {value: found.ranges[value.name or ""] for value in plan.values()}
-        matrices = place(model.graph, plan, fit_values(plan, kept, style), style)
+        fitted = fit_values(plan, kept, style, self._wide(plan))
+        matrices = place(model.graph, plan, fitted, style)
         store_tables(model.graph, plan, self.selection, style, matrices)
         return PassResult(model, True, self._details(context, plan, found, style))
 
@@ -127,6 +130,19 @@ class QuantizeStatic(QuantizingPass):
         """Return the convolutions and matrix products that :meth:`write` would quantize."""
         plan = self._plan(model, found, context)
         return [node for node, operator in plan.nodes.items() if operator.kind == "product"]
+
+    def _check(self, model: ir.Model) -> None:
+        self.selection.check(model)
+        Selection(only=self.wide).check(model)
+
+    def _wide(self, plan: Plan) -> set[ir.Value]:
+        """Return the values that nodes of the user's choice read and make."""
+        if not self.wide:
+            return set()
+        chosen = Selection(only=self.wide)
+        nodes = [node for node in plan.nodes if not chosen.refusal(node)]
+        read = {value for node in nodes for _, value in plan.inputs(node)}
+        return read.union(*(plan.results(node) for node in nodes))
 
     def _plan(self, model: ir.Model, found: Ranges, context: PassContext) -> Plan:
         plan = make_plan(model.graph, self._scope(context.target))
@@ -158,10 +174,12 @@ class QuantizeStatic(QuantizingPass):
         self, context: PassContext, plan: Plan, found: Ranges, style: Style
     ) -> dict[str, Any]:
         described = describe_data(context, found.samples)
-        warnings = [*described.pop("warnings", ()), *_slow(context.target, style)]
+        slow = _slow(context.target, style, bool(self.wide))
+        warnings = [*described.pop("warnings", ()), *slow]
         return {
             "quantized": len(plan.nodes),
             "activations": style.activations.name.lower(),
+            **({"wide": list(self.wide)} if self.wide else {}),
             "weights": style.weights.name.lower(),
             "reduce_range": style.reduce_range,
             "left_float": plan.left.to_json(),
@@ -170,18 +188,18 @@ class QuantizeStatic(QuantizingPass):
         }
 
 
-def _slow(target: Target, style: Style) -> list[str]:
+def _slow(target: Target, style: Style, wide: bool) -> list[str]:
     """Return a warning about types that the target computes slower than float32."""
-    if target.providers[0] != _CPU or style.activations == ir.DataType.UINT8:
+    if target.providers[0] != _CPU or (style.activations == ir.DataType.UINT8 and not wide):
         return []
-    name = style.activations.name.lower()
+    name = "16-bit" if wide else style.activations.name.lower()
     return [f"{name} activations are slower than float32 on most CPUs; uint8 is fast"]
 
 
-def _refuse_old(model: ir.Model, style: Style) -> None:
+def _refuse_old(model: ir.Model, style: Style, wide: bool) -> None:
     opset = max((model.opset_imports.get(domain, 0) for domain in STANDARD), default=0)
     eight = (ir.DataType.UINT8, ir.DataType.INT8)
-    plain = style.activations in eight and style.weights in eight
+    plain = style.activations in eight and style.weights in eight and not wide
     needed = _CHANNEL_OPSET if plain else _SIZES_OPSET
     if opset < needed:
         raise SmithError(

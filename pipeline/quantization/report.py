@@ -34,6 +34,7 @@ def quantization_report(
         else (),
         searches=() if result.search is None else (result.search,),
         sensitivity=result.layers,
+        sensitivity_note=result.layers_note,
         scores=tuple(collect.scores(name, found) for name, found in scored if found is not None),
         speedups=_speedups(source, product, result),
         sizes=(Amount(source, artifact.size_bytes), Amount(product, result.artifact.size_bytes)),

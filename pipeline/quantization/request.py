@@ -32,6 +32,7 @@ class QuantizeRequest:
         method: How ranges are taken from calibration data.
         samples: Most calibration batches to read.
         activations: The type of activations where ranges are known; ``auto`` is the target's.
+        wide: Patterns of nodes that read and make activations of 16 bits where others have 8.
         weights: The type of weights where ranges are known.
         symmetric: Whether the zero point of activations is in the middle; None is the target's.
         scope: What is rounded: ``products`` only their inputs, ``all`` what lies between, too.
@@ -46,6 +47,7 @@ class QuantizeRequest:
         prepare: Passes for the float model before it is rounded, such as ``equalize-layers``.
         sensitivity: Whether to measure what each layer costs; mode ``auto`` does where it can.
         budget: Most candidates that mode ``auto`` makes, and seconds after which it makes no more.
+        prefer: What mode ``auto`` makes as good as it can, among what is not slower than the input.
         target: Where the model will run.
         dims: Sizes of symbolic dimensions in made-up inputs.
         threads: Threads of sessions.
@@ -66,6 +68,7 @@ class QuantizeRequest:
     method: Method = "minmax"
     samples: int = 256
     activations: Activations = "auto"
+    wide: tuple[str, ...] = ()
     weights: Literal["int8", "int4"] = "int8"
     symmetric: bool | None = None
     scope: Literal["auto", "all", "products"] = "auto"
@@ -78,7 +81,8 @@ class QuantizeRequest:
     accuracy_level: int = 0
     prepare: str = ""
     sensitivity: bool = False
-    budget: tuple[int, float] = (10, 900.0)
+    budget: tuple[int, float] = (16, 900.0)
+    prefer: Literal["speed", "size"] = "speed"
     target: Target = TARGETS["cpu"]
     dims: Mapping[str, int] = field(default_factory=dict)
     threads: int | None = None

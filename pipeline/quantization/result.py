@@ -25,6 +25,7 @@ class QuantizeResult:
         after: The result's.
         search: The candidates; None where a mode was asked for.
         layers: What each layer costs, the most sensitive first, where that was asked for.
+        layers_note: What the drops of the layers are; empty without any.
         speed: How fast the result is, where the mode measured it.
     """
 
@@ -35,6 +36,7 @@ class QuantizeResult:
     after: Evaluation | None = None
     search: Search | None = None
     layers: tuple[LayerCost, ...] = ()
+    layers_note: str = ""
     speed: Change | None = None
 
     @property
@@ -54,4 +56,5 @@ class QuantizeResult:
             "after": self.after.to_json() if self.after else None,
             "search": encode(self.search) if self.search else None,
             "layers": [encode(layer) for layer in self.layers],
+            "layers_note": self.layers_note,
         }

@@ -12,6 +12,7 @@ from onnxsmith.pipeline.quantization.budget import hold_to_budget
 from onnxsmith.pipeline.quantization.job import Job
 from onnxsmith.pipeline.quantization.mode import Mode
 from onnxsmith.pipeline.quantization.modes import MODES
+from onnxsmith.pipeline.quantization.partial_score import PartialScore
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.result import QuantizeResult
 from onnxsmith.pipeline.quantization.sensitivity import calibrated, sensitivity
@@ -39,13 +40,16 @@ def quantize(artifact: Artifact, request: QuantizeRequest) -> QuantizeResult:
     job = Job.open(artifact, request)
     result = mode.run(job)
     if request.sensitivity and not result.layers:
-        result = replace(result, layers=_layers(job))
+        layers, note = _layers(job)
+        result = replace(result, layers=layers, layers_note=note)
     held = request.max_drop is None or result.search is not None  # a search has held it already
     return result if held else hold_to_budget(job, result)
 
 
-def _layers(job: Job) -> tuple[LayerCost, ...]:
-    """Return what each layer of a static quantization costs."""
+def _layers(job: Job) -> tuple[tuple[LayerCost, ...], str]:
+    """Return what each layer of a static quantization costs, and what the drops are."""
+    score = PartialScore.open(job)
     with tempfile.TemporaryDirectory(prefix="onnxsmith-layers-") as folder:
         layers = calibrated(job, Path(folder))
-        return sensitivity(layers, threads=job.request.threads, say=job.request.say)
+        found = sensitivity(layers, threads=job.request.threads, score=score, say=job.request.say)
+    return found, "" if score is None else score.note(found)

@@ -29,8 +29,17 @@ from onnxsmith.runtime.profile import node_times
 from onnxsmith.runtime.session import Session
 
 Score = Callable[[Artifact], float]
+"""Tells how good an artifact is; higher is better."""
 
 Feeds = dict[str, Array]
+Say = Callable[[str], None]
+
+MOST_SCORED = 16
+"""Layers whose loss of the metric is measured, those with the most noise."""
+
+# Of the time, where a metric has to be computed, too: what the noise may take.
+_NOISE_SHARE = 0.6
+_NO_TIME = "no time was left to measure it"
 
 
 @dataclass(frozen=True)
@@ -103,12 +112,13 @@ def sensitivity(
     threads: int | None = None,
     score: Score | None = None,
     seconds: float = 120.0,
-    say: Callable[[str], None] = lambda words: None,
+    say: Say = lambda words: None,
 ) -> tuple[LayerCost, ...]:
     """Return what each layer costs, the most sensitive first.
 
     Nothing is calibrated anew. Layers for which the time does not suffice are named, unmeasured,
-    at the end; those that take the longest in float come first, since they matter most.
+    at the end; those that take the longest in float come first, since they matter most. The loss
+    of the metric takes longer, so that only the layers with the most noise are scored.
 
     Args:
         layers: The calibrated model.
@@ -123,12 +133,22 @@ def sensitivity(
     """
     assert layers.context.samples is not None  # calibration read them
     feeds = list(islice(layers.context.samples(), samples))
-    target = layers.context.target
-    times, total = node_times(layers.base, target, feeds[0], threads)
+    start = time.monotonic()
+    share = 1.0 if score is None else _NOISE_SHARE
+    costs = _noises(layers, feeds, threads, start + share * seconds, say)
+    ranked = sorted(costs, key=_rank)
+    if score is not None:
+        ranked = _with_drops(layers, ranked, score, start + seconds, say)
+    return tuple(ranked)
+
+
+def _noises(
+    layers: Layers, feeds: Sequence[Feeds], threads: int | None, deadline: float, say: Say
+) -> list[LayerCost]:
+    """Return the time of each layer and the noise that it alone makes."""
+    times, total = node_times(layers.base, layers.context.target, feeds[0], threads)
     reference = _outputs(layers.base, layers, feeds, threads)
-    kept = score(layers.base) if score is not None else None
     nodes = sorted(layers.nodes, key=lambda node: -times.get(node, 0.0))
-    deadline = time.monotonic() + seconds
     costs = []
     for count, node in enumerate(nodes, start=1):
         name, spent = label(node), times.get(node)
@@ -136,18 +156,34 @@ def sensitivity(
             name, node.op_type, time_ms=spent, share=spent / total if spent and total else None
         )
         if time.monotonic() > deadline:
-            costs.append(replace(cost, note="no time was left to measure it"))
+            costs.append(replace(cost, note=_NO_TIME))
             continue
         say(f"layer {count} of {len(nodes)}: {name}")
         try:
-            alone = layers.alone(name)
-            snr = _noise(reference, _outputs(alone, layers, feeds, threads))
-            drop = kept - score(alone) if score is not None and kept is not None else None
+            found = _outputs(layers.alone(name), layers, feeds, threads)
         except SmithError as error:
             costs.append(replace(cost, note=error.message))
             continue
-        costs.append(replace(cost, snr_db=snr, drop=drop))
-    return tuple(sorted(costs, key=_rank))
+        costs.append(replace(cost, snr_db=_noise(reference, found)))
+    return costs
+
+
+def _with_drops(
+    layers: Layers, ranked: Sequence[LayerCost], score: Score, deadline: float, say: Say
+) -> list[LayerCost]:
+    """Return the layers with what the first of them lose of the metric."""
+    found, kept = list(ranked), score(layers.base)
+    measured = [index for index, cost in enumerate(ranked) if cost.snr_db is not None]
+    for count, index in enumerate(measured[:MOST_SCORED], start=1):
+        if time.monotonic() > deadline:
+            break
+        cost = ranked[index]
+        say(f"score with layer {count} of {len(measured[:MOST_SCORED])}: {cost.layer} quantized")
+        try:
+            found[index] = replace(cost, drop=kept - score(layers.alone(cost.layer)))
+        except SmithError as error:
+            found[index] = replace(cost, note=error.message)
+    return found
 
 
 def _rank(cost: LayerCost) -> tuple[bool, float]:

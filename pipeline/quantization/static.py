@@ -57,6 +57,7 @@ class StaticMode(Mode):
                 request.allow_poor_data,
                 exclude=request.exclude,
                 only=request.only,
+                wide=request.wide,
             ),
             *([FuseQdq()] if request.qoperator else []),
             RemoveUnusedNodes(),
@@ -70,7 +71,7 @@ def choice(value: bool | None) -> Choice:
 
 def _newer(artifact: Artifact, request: QuantizeRequest) -> list[Pass]:
     """Return what gives an old model operators with the scales and types that are needed."""
-    eight = request.activations in _EIGHT_BITS and request.weights == "int8"
+    eight = request.activations in _EIGHT_BITS and request.weights == "int8" and not request.wide
     needed = _CHANNEL_OPSET if eight else _SIZES_OPSET
     opset = version_of(artifact.model)
     return [ConvertOpset(needed)] if 0 < opset < needed else []

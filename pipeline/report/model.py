@@ -290,6 +290,7 @@ class Report:
         departures: Where models part, layer by layer.
         searches: Candidates that were made and measured.
         sensitivity: What each layer costs, the most sensitive first.
+        sensitivity_note: What the layers' drops are.
         scores: Accuracy, one entry a model.
         latency: Times, one entry a model.
         speedups: Ratios with intervals.
@@ -315,6 +316,7 @@ class Report:
     departures: tuple[Departure, ...] = ()
     searches: tuple[Search, ...] = ()
     sensitivity: tuple[LayerCost, ...] = ()
+    sensitivity_note: str = ""
     scores: tuple[Scores, ...] = ()
     latency: tuple[Latency, ...] = ()
     speedups: tuple[Speedup, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,11 @@ from onnxsmith.passes.quantization.affine import LIMITS, Affine, fit_range
 from onnxsmith.passes.quantization.static.plan import Plan
 
 Range = tuple[float, float]
+
+_WIDE = {
+    ir.DataType.UINT8: ir.DataType.UINT16,
+    ir.DataType.INT8: ir.DataType.INT16,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class Style:
 
 
 def fit_values(
-    plan: Plan, ranges: Mapping[ir.Value, Range], style: Style
+    plan: Plan,
+    ranges: Mapping[ir.Value, Range],
+    style: Style,
+    wide: Collection[ir.Value] = frozenset(),
 ) -> dict[ir.Value, Affine]:
     """Return the scale and zero point of each rounded value.
 
@@ -47,6 +55,7 @@ def fit_values(
         plan: What is rounded.
         ranges: The least and greatest number that each value takes.
         style: How numbers become integers.
+        wide: Values that become integers of 16 bits, with what is moved to or from them.
     """
     groups = _tied(plan)
     members: dict[ir.Value, list[ir.Value]] = {}
@@ -56,7 +65,10 @@ def fit_values(
     for values in members.values():
         low = min(ranges[value][0] for value in values)
         high = max(ranges[value][1] for value in values)
-        affine = fit_range(low, high, style.activations, style.symmetric)
+        dtype = style.activations
+        if any(value in wide for value in values):
+            dtype = _WIDE.get(dtype, dtype)
+        affine = fit_range(low, high, dtype, style.symmetric)
         limit = min((_limit(value) for value in values), default=np.inf)
         affine = _within(affine, limit)
         fitted |= dict.fromkeys(values, affine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,21 +14,24 @@ from onnxsmith.passes.base import Pass
 from onnxsmith.passes.manager import PassManager
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.pipeline.gate import Change, measure_change
-from onnxsmith.pipeline.quantization.apply import apply_passes
 from onnxsmith.pipeline.quantization.job import Job
 from onnxsmith.pipeline.quantization.mode import Mode
 from onnxsmith.pipeline.quantization.modes import MODES
+from onnxsmith.pipeline.quantization.partial_score import PartialScore
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.result import QuantizeResult
-from onnxsmith.pipeline.quantization.search.proposals import STATIC, gentler, proposals
+from onnxsmith.pipeline.quantization.search.maker import Maker
+from onnxsmith.pipeline.quantization.search.mixtures import mix
+from onnxsmith.pipeline.quantization.search.proposals import (
+    STATIC,
+    gentler,
+    proposals,
+    smaller,
+    wider,
+)
 from onnxsmith.pipeline.quantization.search.scoring import Scorer, make_scorer
 from onnxsmith.pipeline.quantization.search.trial import Trial, points
-from onnxsmith.pipeline.quantization.sensitivity import (
-    Layers,
-    calibrated,
-    exactly,
-    sensitivity,
-)
+from onnxsmith.pipeline.quantization.sensitivity import Layers, calibrated, sensitivity
 from onnxsmith.pipeline.report.quantization import LayerCost, Search
 from onnxsmith.runtime.bench import bench
 
@@ -72,109 +75,79 @@ class _AutoSearch:
         job: The input and what was asked for.
         folder: For files of candidates.
         scorer: Scores candidates.
-        trials: All candidates so far, the input first.
+        maker: Makes candidates, and holds them.
         layers: What each layer costs, once that is known.
+        layers_note: What the layers' drops are.
     """
 
     job: Job
     folder: Path
     scorer: Scorer
-    trials: list[Trial] = field(default_factory=list)
+    maker: Maker = field(init=False)
     layers: tuple[LayerCost, ...] = ()
-    _deadline: float = 0.0
+    layers_note: str = ""
+
+    def __post_init__(self) -> None:
+        deadline = time.monotonic() + self.job.request.budget[1]
+        self.maker = Maker(self.job, self.scorer, deadline)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All candidates so far, the input first."""
+        return self.maker.trials
 
     def run(self, float_passes: Sequence[Pass]) -> QuantizeResult:
         """Make, score and measure candidates; return the best."""
-        request = self.job.request
-        self._deadline = time.monotonic() + request.budget[1]
+        request, maker = self.job.request, self.maker
         score = self.scorer(self.job.artifact)
-        self.trials = [Trial(INPUT, artifact=self.job.artifact, score=score, allowed=True)]
-        base = self._float(float_passes)
+        self.trials.append(Trial(INPUT, artifact=self.job.artifact, score=score, allowed=True))
+        base = maker.by_passes(FLOAT, float_passes)
         for name, proposal in proposals(request):
-            self._try(name, proposal)
-        if request.data is not None and any(t.name == STATIC and t.artifact for t in self.trials):
-            self._look_at_layers(base)
+            maker.by_mode(name, proposal)
+        static = maker.find(STATIC)
+        if static is not None:
+            layers = self._look_at_layers(static, base)
+            if not static.allowed:
+                self._rescue(static, layers)
+            self._first_allowed(smaller(request))
         self._measure()
         return self._choose()
 
-    def _float(self, passes: Sequence[Pass]) -> Artifact:
-        """Add the float candidate; return it, or the input where it failed."""
-        self.job.request.say(FLOAT)
-        try:
-            result = apply_passes(self.job, passes)
-        except (SmithError, RefusedError) as error:
-            self.trials.append(Trial(FLOAT, self.job.request, note=f"failed: {error.message}"))
-            return self.job.artifact
-        self._score(Trial(FLOAT, self.job.request, result.artifact, result))
-        return result.artifact
-
-    def _try(self, name: str, request: QuantizeRequest) -> Trial | None:
-        """Make a candidate by its mode, unless the budget is spent."""
-        if self._spent(name):
-            return None
-        self.job.request.say(name)
-        try:
-            result = MODES.find(request.mode)().run(replace(self.job, request=request))
-        except (SmithError, RefusedError) as error:
-            trial = Trial(name, request, note=f"failed: {error.message}")
-            self.trials.append(trial)
-            return trial
-        return self._score(Trial(name, request, result.artifact, result))
-
-    def _score(self, trial: Trial) -> Trial:
-        self.trials.append(trial)
-        assert trial.artifact is not None  # only made candidates are scored
-        try:
-            trial.score = self.scorer(trial.artifact)
-        except SmithError as error:
-            trial.note = f"failed: {error.message}"
-            return trial
-        trial.allowed = self.scorer.allows(trial.score)
-        return trial
-
-    def _spent(self, name: str) -> bool:
-        """Tell whether the budget is spent, and note what was not tried for it."""
-        made = len(self.trials) - 1
-        if made >= self.job.request.budget[0] or time.monotonic() > self._deadline:
-            self.trials.append(Trial(name, self.job.request, note="not tried: the budget is spent"))
-            return True
-        return False
-
-    def _look_at_layers(self, base: Artifact) -> None:
-        """Find out what each layer costs; where static loses too much, leave some in float."""
-        static = next(t for t in self.trials if t.name == STATIC and t.request is not None)
-        assert static.request is not None  # just asked
+    def _look_at_layers(self, static: Trial, base: Trial | None) -> Layers:
+        """Find out what each layer costs."""
+        assert static.request is not None  # only the input has none
         request = self.job.request
         request.say("ranges of all layers")
-        layers = calibrated(replace(self.job, artifact=base, request=static.request), self.folder)
-        left = self._deadline - time.monotonic()
+        artifact = base.artifact if base is not None else None
+        job = replace(self.job, artifact=artifact or self.job.artifact, request=static.request)
+        layers = calibrated(job, self.folder)
+        score = PartialScore.open(self.job)
+        left = self.maker.deadline - time.monotonic()
         self.layers = sensitivity(
             layers,
             threads=request.threads,
+            score=score,
             seconds=max(0.0, left * _LAYERS_SHARE),
             say=request.say,
         )
-        if not static.allowed:
-            for name, proposal in gentler(request):
-                if (trial := self._try(name, proposal)) is None or trial.allowed:
-                    break
-            self._leave_out(layers, static.request)
+        self.layers_note = "" if score is None else score.note(self.layers)
+        return layers
 
-    def _leave_out(self, layers: Layers, request: QuantizeRequest) -> None:
-        """Leave the most sensitive layers in float: one, two, four, until enough is kept."""
+    def _rescue(self, static: Trial, layers: Layers) -> None:
+        """Try what loses less than plain static quantization."""
+        assert static.request is not None  # only the input has none
+        request = self.job.request
+        self._first_allowed(gentler(request))
         ranked = [cost.layer for cost in self.layers if cost.snr_db is not None]
-        count = 1
-        while count < len(ranked):
-            name = f"static, {count} of {len(ranked)} layers in float"
-            if self._spent(name):
+        mix(self.maker, layers, static.request, ranked)
+        self._first_allowed(wider(request))
+
+    def _first_allowed(self, ways: Iterable[tuple[str, QuantizeRequest]]) -> None:
+        """Try ways until one keeps enough, or the budget is spent."""
+        for name, proposal in ways:
+            trial = self.maker.by_mode(name, proposal)
+            if trial is None or trial.allowed:
                 return
-            self.job.request.say(name)
-            excluded = ranked[:count]
-            artifact = layers.without(excluded)
-            asked = replace(request, exclude=(*request.exclude, *exactly(excluded)))
-            if self._score(Trial(name, asked, artifact)).allowed:
-                return
-            count *= 2
 
     def _measure(self) -> None:
         """Measure all candidates in alternated processes."""
@@ -223,20 +196,21 @@ class _AutoSearch:
         return self._nothing()
 
     def _ranked(self) -> list[Trial]:
-        """Return the candidates worth returning: the fastest first, then those only smaller."""
+        """Return the candidates worth returning, the best first.
+
+        The fastest first, then those that are only smaller; by size where that is preferred.
+        """
         allowed = [t for t in self.trials[1:] if t.allowed and t.comparison is not None]
         faster = [t for t in allowed if t.comparison and t.comparison.verdict == "faster"]
+        even = [t for t in allowed if t.comparison and t.comparison.verdict == "no change"]
         size = self.job.artifact.size_bytes
-        smaller = [
-            t
-            for t in allowed
-            if t.comparison
-            and t.comparison.verdict == "no change"
-            and size >= _SMALLER * (t.size_bytes or size)
-        ]
+        if self.job.request.prefer == "size":
+            small = [t for t in (*faster, *even) if (t.size_bytes or size) < size]
+            return sorted(small, key=lambda t: (t.size_bytes or 0, t.latency_ms or 0.0))
+        shrunk = [t for t in even if size >= _SMALLER * (t.size_bytes or size)]
         return [
             *sorted(faster, key=lambda t: t.latency_ms or 0.0),
-            *sorted(smaller, key=lambda t: t.size_bytes or 0),
+            *sorted(shrunk, key=lambda t: t.size_bytes or 0),
         ]
 
     def _remade(self, trial: Trial) -> QuantizeResult | None:
@@ -275,6 +249,7 @@ class _AutoSearch:
             after=scorer.evaluation(artifact),
             search=Search(scorer.name, scorer.limit, tuple(found)),
             layers=self.layers,
+            layers_note=self.layers_note,
             speed=change,
         )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from onnxsmith.pipeline.quantization.request import Method, QuantizeRequest
+from onnxsmith.pipeline.quantization.request import Activations, Method, QuantizeRequest
 
 STATIC = "static"
+WIDE = "static, 16-bit activations"
 _METHODS: tuple[Method, ...] = ("mse", "percentile")
 _HELPERS = "equalize-layers,correct-biases"
+_TENSORRT = "TensorrtExecutionProvider"
+_OF_16_BITS: dict[Activations, Activations] = {"auto": "uint16", "uint8": "uint16", "int8": "int16"}
 
 
 def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
@@ -41,3 +44,29 @@ def gentler(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
             yield f"static, ranges by {method}", replace(static, method=method)
     if not request.prepare:
         yield "static, layers equalized", replace(static, prepare=_HELPERS)
+
+
+def wider(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
+    """Yield static ways with 16 bits: exact but for the weights, and fast on few targets."""
+    if takes_wide(request):
+        activations = _OF_16_BITS[request.activations]
+        yield WIDE, replace(request, mode="static", activations=activations, max_drop=None)
+
+
+def smaller(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
+    """Yield ways to store weights in 4 bits where activations are integers too.
+
+    The second is for where the first loses too much.
+    """
+    if request.data is None or request.weights == "int4":
+        return
+    static = replace(request, mode="static", weights="int4", max_drop=None)
+    yield "static, int4 weights", static
+    if not request.prepare:
+        fitted = replace(static, prepare="round-weights:bits=4")
+        yield "static, int4 weights, rounded to fit", fitted
+
+
+def takes_wide(request: QuantizeRequest) -> bool:
+    """Tell whether 16-bit activations are another way, and one that the target knows."""
+    return request.activations in _OF_16_BITS and _TENSORRT not in request.target.providers

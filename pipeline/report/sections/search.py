@@ -37,7 +37,7 @@ def sensitivity(view: View) -> Section | None:
     drawn = [layer for layer in layers if layer.snr_db is not None][:_MOST_BARS]
     if drawn:
         blocks.append(_bars(drawn))
-    blocks.append(_layers(layers))
+    blocks.append(_layers(layers, view.report.sensitivity_note))
     return Section("sensitivity", "Sensitivity", lead, tuple(blocks))
 
 
@@ -93,12 +93,12 @@ def _bars(layers: list[LayerCost]) -> Figure:
             layer.layer,
             10 ** (-(layer.snr_db or 0.0) / 20),
             decibel(layer.snr_db),
-            units.percent(layer.share, 1) + " of the time" if layer.share is not None else "",
+            _remark(layer),
             1,
         )
         for layer in layers
     ]
-    words = "; ".join(f"{shorten(bar.name, 60)}: {bar.label}" for bar in rows[:_MOST_BARS])
+    words = "; ".join(f"{shorten(bar.name, 60)}: {bar.label}" for bar in rows)
     label = f"Error of the outputs with one layer quantized, most sensitive first. {words}."
     return Figure(
         "Error of the outputs with one layer quantized",
@@ -108,7 +108,14 @@ def _bars(layers: list[LayerCost]) -> Figure:
     )
 
 
-def _layers(layers: tuple[LayerCost, ...]) -> Table:
+def _remark(layer: LayerCost) -> str:
+    words = [] if layer.drop is None else [f"drop {units.number(layer.drop)}"]
+    if layer.share is not None:
+        words.append(f"{units.percent(layer.share, 1)} of the time")
+    return "  ·  ".join(words)
+
+
+def _layers(layers: tuple[LayerCost, ...], said: str) -> Table:
     scored = any(layer.drop is not None for layer in layers)
     columns = [Column("Layer"), Column("Operator"), Column("SNR", numeric=True)]
     columns += [Column("Drop", numeric=True)] if scored else []
@@ -121,5 +128,6 @@ def _layers(layers: tuple[LayerCost, ...]) -> Table:
         cells += [Cell(units.percent(layer.share, 1)), Cell(layer.note)]
         rows.append(tuple(cells))
     more = len(layers) - _MOST_ROWS
-    note = f"The {_MOST_ROWS} most sensitive; {more} more." if more > 0 else ""
-    return Table("Layers, the most sensitive first", tuple(columns), tuple(rows), note)
+    notes = [said] if said else []
+    notes += [f"The {_MOST_ROWS} most sensitive; {more} more."] if more > 0 else []
+    return Table("Layers, the most sensitive first", tuple(columns), tuple(rows), " ".join(notes))

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     )
     from onnxsmith.pipeline.quantization.result import QuantizeResult
 
-# Names of nodes that are shown for each reason; --json has them all.
-_NAMES = 3
-
 
 @click.command("quantize")
 @click.argument("source", type=click.Path(path_type=Path), metavar="IN.onnx")
@@ -96,6 +93,12 @@ _NAMES = 3
     default="auto",
     show_default=True,
     help="The type of activations (static).",
+)
+@click.option(
+    "--wide",
+    multiple=True,
+    metavar="PATTERN",
+    help="Nodes of this name or operator read and make 16-bit activations (static).",
 )
 @click.option(
     "--weights",
@@ -190,10 +193,17 @@ _NAMES = 3
 @click.option(
     "--budget",
     type=(click.IntRange(min=1), click.FloatRange(min=0)),
-    default=(10, 900.0),
+    default=(16, 900.0),
     show_default=True,
     metavar="N SECONDS",
     help="Mode auto makes at most N candidates, and no more after so many seconds.",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(["speed", "size"]),
+    default="speed",
+    show_default=True,
+    help="What mode auto makes best; nothing slower than the input is returned either way.",
 )
 @click.option(
     "--report",
@@ -221,6 +231,7 @@ def command(
     per_channel: bool,
     reduce_range: bool | None,
     activations: Activations,
+    wide: tuple[str, ...],
     weights: Literal["int8", "int4"],
     symmetric: bool | None,
     scope: Literal["auto", "all", "products"],
@@ -236,6 +247,7 @@ def command(
     prepare: str,
     sensitivity: bool,
     budget: tuple[int, float],
+    prefer: Literal["speed", "size"],
     report: Path | None,
     no_bench: bool,
     target_name: str,
@@ -248,7 +260,8 @@ def command(
 
     A mode that was asked for is obeyed; how fast it is is printed. Mode auto tries several, and
     takes the fastest that loses no more than --max-drop of the metric (0.01 where that is not
-    given; without --eval-data: whose outputs keep 20 dB of signal to noise).
+    given; without --eval-data: whose outputs keep 20 dB of signal to noise), or the smallest of
+    those no slower than IN.onnx with --prefer size.
     """
     from onnxsmith.pipeline.quantization.request import QuantizeRequest
     from onnxsmith.spec import parse_dims
@@ -266,6 +279,7 @@ def command(
         per_channel=per_channel,
         reduce_range=reduce_range,
         activations=activations,
+        wide=wide,
         weights=weights,
         symmetric=symmetric,
         scope=scope,
@@ -280,7 +294,8 @@ def command(
     )
     request = replace(request, bits=int(bits), block_size=block_size, algorithm=algorithm)
     request = replace(request, form=form, accuracy_level=accuracy_level)
-    request = replace(request, prepare=prepare, sensitivity=sensitivity, budget=budget)
+    request = replace(request, prepare=prepare, sensitivity=sensitivity)
+    request = replace(request, budget=budget, prefer=prefer)
     _quantize(source, output, request, report, bench=not no_bench, as_json=as_json)
 
 
@@ -337,7 +352,9 @@ def _write_report(
 
 def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) -> None:
     from onnxsmith.cli.output import print_line, print_table, print_warning
+    from onnxsmith.cli.quantize_tables import show_left, show_rounding
     from onnxsmith.cli.search_tables import show_layers, show_search
+    from onnxsmith.pipeline.report.units import size
 
     rows = [
         (d.output, f"{d.max_rel:.1e}", f"{d.snr_db:.1f} dB") for d in result.pipeline.differences
@@ -346,41 +363,17 @@ def _show(artifact: Artifact, result: QuantizeResult, output: Path, speed: str) 
         print_table("", ("output", "largest difference", "signal to noise"), rows)
     for warning in result.warnings:
         print_warning(warning)
-    _show_left(result)
-    _show_rounding(result)
+    show_left(result)
+    show_rounding(result)
     if result.layers:
-        show_layers(result.layers)
+        show_layers(result.layers, result.layers_note)
     if result.search is not None:
         show_search(result.search)
     before, after = artifact.size_bytes, result.artifact.size_bytes
-    print_line(f"weights {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB ({before / after:.2f}x)")
+    print_line(f"weights {size(before)} -> {size(after)} ({before / after:.2f}x)")
     if result.before and result.after:
         for name, value in result.before.metrics.items():
             print_line(f"{name} {value:.4f} -> {result.after.metrics[name]:.4f}")
     if speed:
         print_line(speed)
     print_line(f"wrote {output}")
-
-
-def _show_rounding(result: QuantizeResult) -> None:
-    """Say how far rounded weights are from what they were."""
-    from onnxsmith.cli.output import print_line
-
-    for run in result.pipeline.runs:
-        if run.details.get("weight_error_worst"):
-            mean, most = run.details["weight_error_mean"], run.details["weight_error_max"]
-            worst = run.details["weight_error_worst"]
-            print_line(f"weights are off by {mean:.2%} on average, by {most:.2%} in {worst}")
-
-
-def _show_left(result: QuantizeResult) -> None:
-    """List what stayed in float: one row for each operator and reason, not for each node."""
-    from onnxsmith.cli.output import print_table
-    from onnxsmith.passes.quantization.select import grouped
-
-    rows = []
-    for (op, reason), names in grouped(result.left_float).items():
-        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        rows.append((f"{len(names)} {op}", reason, ", ".join(names[:_NAMES]) + more))
-    if rows:
-        print_table("", ("left in float", "because", "nodes"), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnxsmith.cli.output import print_line, print_table
+from onnxsmith.pipeline.report import units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ def show_search(search: Search) -> None:
             trial.name,
             "" if trial.latency_ms is None else f"{trial.latency_ms:.3g} ms",
             "" if trial.score is None else f"{trial.score:.4g}",
-            "" if trial.size_bytes is None else f"{trial.size_bytes / 1e6:.2f} MB",
+            "" if trial.size_bytes is None else units.size(trial.size_bytes),
             _fronts(trial),
             "chosen" if trial.chosen else trial.verdict,
         )
@@ -38,8 +39,8 @@ def _fronts(trial: TrialPoint) -> str:
     return ", ".join(word for word, there in fronts if there)
 
 
-def show_layers(layers: Sequence[LayerCost]) -> None:
-    """Print what each layer costs, the most sensitive first."""
+def show_layers(layers: Sequence[LayerCost], note: str) -> None:
+    """Print what each layer costs, the most sensitive first, and what the drops are."""
     scored = any(layer.drop is not None for layer in layers)
     rows = [
         (
@@ -47,7 +48,7 @@ def show_layers(layers: Sequence[LayerCost]) -> None:
             layer.layer,
             layer.op_type,
             "" if layer.snr_db is None else f"{layer.snr_db:.1f} dB",
-            *(("" if layer.drop is None else f"{layer.drop:.4f}",) if scored else ()),
+            *(("" if layer.drop is None else f"{layer.drop:.4g}",) if scored else ()),
             "" if layer.time_ms is None else f"{layer.time_ms:.3g} ms",
             "" if layer.share is None else f"{100 * layer.share:.1f} %",
             layer.note,
@@ -59,3 +60,5 @@ def show_layers(layers: Sequence[LayerCost]) -> None:
     print_table("outputs with one layer quantized, the most sensitive first", columns, rows)
     if len(layers) > _MOST_LAYERS:
         print_line(f"and {len(layers) - _MOST_LAYERS} more; --json and --report have them all")
+    if note:
+        print_line(note)

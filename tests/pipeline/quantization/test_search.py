@@ -34,6 +34,7 @@ QUANTIZED = (
     "static, inputs of products only",
     "weight-only, 8 bits",
     "weight-only, 4 bits",
+    "static, int4 weights",
 )
 # One hidden number dwarfs the others and says nothing: eight bits for all of them lose the rest.
 SPOILT = {**WEIGHTS, "w": WEIGHTS["w"].copy(), "v": WEIGHTS["v"].copy()}
@@ -149,6 +150,59 @@ def test_gentler_ranges_are_tried_first(request_for: Any, speeds: dict[str, floa
     assert names[start : start + 3] == tried[: len(names[start : start + 3])]
     # One that keeps enough ends the list: here the spoilt number is scaled away.
     assert "static, 1 of 3 layers in float" in names
+
+
+def test_16_bits_rescue_what_8_lose_and_4_bits_come_last(
+    request_for: Any, speeds: dict[str, float]
+) -> None:
+    artifact, request = request_for(SPOILT)
+    speeds.update({"static, 1 of 3 layers in 16 bits": 0.5})
+    result = quantize(artifact, replace(request, method="mse"))
+    assert chosen(result) == "static, 1 of 3 layers in 16 bits"
+    (quantizer,) = [r.pass_ for r in result.pipeline.runs if r.pass_.name == "quantize-static"]
+    assert quantizer.wide == ("b",)  # type: ignore[attr-defined]  # the layer to blame
+    assert result.after is not None
+    assert result.after.metrics["accuracy"] >= 0.95
+    names = list(verdicts(result))
+    assert names[-3:-1] == ["static, 16-bit activations", "static, int4 weights"]
+    assert names[-1] == "static, int4 weights, rounded to fit"
+    assert result.search is not None
+    scores = {trial.name: trial.score for trial in result.search.trials}
+    assert scores["static, 16-bit activations"] >= scores["static"]
+
+
+def test_layers_are_ranked_with_their_loss_of_the_metric(
+    request_for: Any, speeds: dict[str, float]
+) -> None:
+    artifact, request = request_for(SPOILT)
+    result = quantize(artifact, replace(request, method="mse", budget=(2, 900)))
+    drops = {layer.layer: layer.drop for layer in result.layers}
+    worst = result.layers[0]
+    assert worst.layer == "b"
+    assert worst.drop is not None
+    assert worst.drop > 0.05
+    assert worst.drop == max(drop for drop in drops.values() if drop is not None)
+    words = "The drop is what the accuracy loses on the first 256 held-out samples."
+    assert result.layers_note == words
+    assert result.to_json()["layers_note"] == words
+
+
+def test_the_smallest_that_is_not_slower_where_size_is_preferred(
+    request_for: Any, speeds: dict[str, float]
+) -> None:
+    artifact, request = request_for()
+    speeds.update({"static": 0.5, "weight-only, 4 bits": 1.5, "dynamic": 0.9})
+    asked = replace(request, prefer="size", max_drop=0.2)
+    result = quantize(artifact, asked)
+    assert chosen(result) == "static, int4 weights"
+    # Where it would be slower than the input, the next one, though another one is faster.
+    speeds["static, int4 weights"] = 1.5
+    again = quantize(artifact, asked)
+    assert verdicts(again)["static, int4 weights"] == "slower"
+    assert again.search is not None
+    others = [t for t in again.search.trials if t.verdict != "slower" and t.size_bytes]
+    smallest = min(others, key=lambda t: t.size_bytes or 0)
+    assert chosen(again) == smallest.name != "static"
 
 
 def test_nothing_slower_is_returned(request_for: Any, speeds: dict[str, float]) -> None:

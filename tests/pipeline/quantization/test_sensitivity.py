@@ -12,7 +12,9 @@ import pytest
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError, UsageError
 from onnxsmith.passes.quantization.quantize_static import QuantizeStatic
+from onnxsmith.pipeline.quantization import sensitivity as module
 from onnxsmith.pipeline.quantization.job import Job
+from onnxsmith.pipeline.quantization.partial_score import PartialScore
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.pipeline.quantization.run import quantize
 from onnxsmith.pipeline.quantization.sensitivity import Layers, calibrated, sensitivity
@@ -131,6 +133,43 @@ def test_the_metric_is_lost_by_the_layer_that_hurts(layers: Layers) -> None:
     assert drop is not None
     assert drop == pytest.approx(-score(layers.alone("second[0]")), rel=1e-6)
     assert drop == max(cost.drop or 0.0 for cost in costs.values())
+
+
+def test_only_the_most_sensitive_layers_are_scored(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[Artifact] = []
+
+    def score(artifact: Artifact) -> float:
+        scored.append(artifact)
+        return 5.0 - len(scored)
+
+    monkeypatch.setattr(module, "MOST_SCORED", 2)
+    first, second, third = sensitivity(layers, threads=1, score=score)
+    assert len(scored) == 3  # the float model once, and two layers
+    assert (first.drop, second.drop, third.drop) == (1.0, 2.0, None)
+    assert third.snr_db is not None
+
+
+def test_the_score_of_errors_is_turned_around(job: Job, tmp_path: Path) -> None:
+    x = RNG.standard_normal((300, 8)).astype(np.float32)
+    with Session(job.artifact) as session:
+        np.savez(tmp_path / "held.npz", x=x, label=session.run({"x": x})["y"])
+    request = replace(job.request, eval_data=f"npz:{tmp_path / 'held.npz'}", metric="rmse")
+    score = PartialScore.open(replace(job, request=request))
+    assert score is not None
+    assert score(job.artifact) == pytest.approx(0, abs=1e-4)
+    assert score.samples == 256
+    result = quantize(job.artifact, replace(request, sensitivity=True))
+    worst = result.layers[0]
+    assert worst.layer == "second[0]"
+    assert worst.drop is not None
+    assert worst.drop > 0.1
+    assert result.layers_note.startswith("The drop is what the rmse loses on the first 256")
+    some = (worst, replace(worst, drop=None))
+    assert score.note(some).endswith("of the 1 layers with the most noise.")
+    assert score.note(some[1:]) == ""
+    assert PartialScore.open(job) is None
 
 
 def test_what_the_time_does_not_suffice_for_is_named(layers: Layers) -> None:

@@ -32,6 +32,7 @@ REPORT = Report(
     departures=(Departure("float32", "int8", LAYERS, 2),),
     searches=(Search("accuracy", 0.98, TRIALS),),
     sensitivity=(LayerCost("conv<2>", "Conv", 31.5, 0.001, 2.0, 0.4), LayerCost("x", note="no")),
+    sensitivity_note="The drop is of the first 256 <samples>.",
 )
 
 
@@ -42,6 +43,16 @@ def test_the_worst_layer_comes_first_and_unmatched_ones_are_counted():
     assert "3 tensors were found in both models; 2 were not" in text
     assert "chosen" in text
     assert "98.50" in text
+
+
+def test_the_drop_of_the_metric_is_drawn_and_explained():
+    text = to_markdown(REPORT)
+    row = next(line for line in text.splitlines() if line.startswith("| conv&lt;2&gt; | Conv | 31"))
+    assert "| 0.00100 |" in row
+    assert "The drop is of the first 256 &lt;samples&gt;." in text
+    page = to_html(REPORT)
+    assert "drop 0.00100  ·  40.0\u00a0% of the time" in page
+    assert "256 &lt;samples&gt;" in page
 
 
 def test_the_page_escapes_names_and_the_data_survives_json():
