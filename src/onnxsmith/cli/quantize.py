@@ -274,24 +274,21 @@ def command(
         eval_data=eval_data,
         metric=metric,
         max_drop=max_drop,
-        exclude=exclude,
-        only=only,
         per_channel=per_channel,
         reduce_range=reduce_range,
         activations=activations,
-        wide=wide,
         weights=weights,
         symmetric=symmetric,
         scope=scope,
         both_activations=both_activations,
         qoperator=qoperator,
-        method=method,
-        samples=samples,
         target=find_target(target_name),
         dims=parse_dims(dims),
         threads=threads,
         seed=seed,
     )
+    request = replace(request, exclude=exclude, only=only, wide=wide)
+    request = replace(request, method=method, samples=samples)
     request = replace(request, bits=int(bits), block_size=block_size, algorithm=algorithm)
     request = replace(request, form=form, accuracy_level=accuracy_level)
     request = replace(request, prepare=prepare, sensitivity=sensitivity)
