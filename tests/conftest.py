@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -118,14 +119,14 @@ def load_text(
 
 
 @pytest.fixture(scope="session")
-def gradient_nets() -> ModuleType:
-    """The networks that the benchmark of gradients compares; benchmarks are not on the path."""
-    name = "onnxsmith_gradient_nets"
-    place = ROOT / "benchmarks/sources/gradient_nets.py"
-    spec = importlib.util.spec_from_file_location(name, place)
+def benchmark_sources() -> Iterator[Callable[[str], ModuleType]]:
+    """Import what benchmarks are made of, by name; their folder is not on the path."""
+    place = ROOT / "benchmarks/sources"
+    spec = importlib.util.spec_from_file_location(
+        "sources", place / "__init__.py", submodule_search_locations=[str(place)]
+    )
     assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look there for the types of their fields
-    spec.loader.exec_module(module)
-    return module
+    sys.modules["sources"] = importlib.util.module_from_spec(spec)
+    yield lambda name: importlib.import_module(f"sources.{name}")
+    for name in [name for name in sys.modules if name.split(".")[0] == "sources"]:
+        del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Networks in PyTorch whose gradients are compared, and the comparison.
+"""Networks in PyTorch whose gradients are compared.
 
 torchvision's and transformers' own are built by :func:`of_torchvision` and :func:`of_transformers`,
 the others stand here, small enough for a test.
@@ -6,25 +6,12 @@ the others stand here, small enough for a test.
 
 from __future__ import annotations
 
-import copy
-import tempfile
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from onnxsmith.artifact import Artifact
-from onnxsmith.passes.autodiff.gradients import gradients
-from onnxsmith.passes.autodiff.training_form import train_batch_norm
-from onnxsmith.runtime.session import Session
-
-Array = np.ndarray[Any, Any]
 Case = tuple[nn.Module, torch.Tensor]
 """A network and what it is given."""
 
@@ -235,109 +222,3 @@ def of_transformers(name: str, seed: int = 0) -> Case:
         )  # fmt: skip
         model = hf.GPT2LMHeadModel(config)
     return _Only(model), torch.randint(0, 200, (4, 16))
-
-
-@dataclass(frozen=True)
-class Errors:
-    """How far gradients are from torch's in float64.
-
-    Attributes:
-        ours: The error of onnxsmith's gradients, on the runtime in float32: the length of the
-            difference of all gradients, divided by theirs.
-        torch: That of torch's in float32.
-        worst: The largest error of one parameter's gradient, so measured: onnxsmith's and torch's.
-            Gradients that are rounding alone are left out: below 1e-4 of the longest.
-        parameters: How many were compared.
-    """
-
-    ours: float
-    torch: float
-    worst: tuple[float, float]
-    parameters: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether both of ours are at most 1e-5, or twice torch's."""
-        pairs = ((self.ours, self.torch), self.worst)
-        return all(ours <= max(1e-5, 2 * torch) for ours, torch in pairs)
-
-
-class _Loss(nn.Module):
-    """Cross-entropy with soft labels."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return -(self.network(x).log_softmax(-1) * labels).sum(-1).mean()
-
-
-def compare(network: nn.Module, x: torch.Tensor, threads: int = 4) -> Errors:
-    """Compare the gradients for all parameters, batch normalization in training.
-
-    Args:
-        network: Gives scores, the classes last.
-        x: What it is given.
-        threads: How many threads the runtime may use.
-    """
-    loss = _Loss(network)
-    with torch.no_grad():
-        scores = copy.deepcopy(network).eval()(x)
-    labels = torch.softmax(torch.randn(scores.shape, generator=torch.manual_seed(1)), -1)
-    model = _exported(loss, (x, labels))
-    shared: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in loss.named_parameters(remove_duplicate=False):
-        shared.setdefault(parameter, []).append(name)
-    known = model.model.graph.initializers
-    groups = [[name for name in names if name in known] for names in shared.values()]
-    assert all(groups), "the exporter renamed a parameter"
-    train_batch_norm(model.model)
-    every = [name for group in groups for name in group]
-    made = gradients(model, model.spec.outputs[0].name, every)
-    feeds = [value.name for value in model.spec.inputs]
-    with Session(made, threads=threads) as session:
-        found = session.run({feeds[0]: x.numpy(), feeds[1]: labels.numpy()})
-    ours = [
-        np.sum([found[f"{name}_gradient"].astype(np.float64) for name in group], axis=0)
-        for group in groups
-    ]
-    exact = _autograd(loss, x, labels, torch.float64)
-    return _errors(ours, _autograd(loss, x, labels, torch.float32), exact)
-
-
-def _errors(ours: list[Array], theirs: list[Array], exact: list[Array]) -> Errors:
-    lengths = [float(np.linalg.norm(gradient)) for gradient in exact]
-    whole = float(np.linalg.norm(lengths))
-    away = [
-        [float(np.linalg.norm(a - e)) for a, e in zip(side, exact, strict=True)]
-        for side in (ours, theirs)
-    ]
-    counted = [place for place, length in enumerate(lengths) if length > 1e-4 * max(lengths)]
-    worst = [max(side[place] / lengths[place] for place in counted) for side in away]
-    total = [float(np.linalg.norm(side)) / whole for side in away]
-    return Errors(total[0], total[1], (worst[0], worst[1]), len(counted))
-
-
-def _autograd(
-    loss: nn.Module, x: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype
-) -> list[Array]:
-    copied = copy.deepcopy(loss).to(dtype).train()
-    given = x.to(dtype) if x.is_floating_point() else x
-    copied(given, labels.to(dtype)).backward()
-    return [
-        np.zeros(tuple(p.shape)) if p.grad is None else p.grad.double().numpy()
-        for p in copied.parameters()
-    ]
-
-
-def _exported(loss: nn.Module, example: tuple[torch.Tensor, ...]) -> Artifact:
-    """Export a loss for inference, nothing folded."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        target = Path(folder, "loss.onnx")
-        torch.onnx.export(
-            copy.deepcopy(loss).eval(), example, target, dynamo=True, optimize=False,
-            verbose=False, external_data=False, opset_version=20,
-        )  # fmt: skip
-        return Artifact.from_proto(Artifact.load(target).to_proto())

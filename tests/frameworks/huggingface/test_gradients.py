@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_gradients_of_language_models(name: str, gradient_nets: ModuleType) -> None:
-    errors = gradient_nets.compare(*gradient_nets.of_transformers(name))
+def test_gradients_of_language_models(
+    name: str, benchmark_sources: Callable[[str], ModuleType]
+) -> None:
+    network, x = benchmark_sources("gradient_nets").of_transformers(name)
+    errors = benchmark_sources("gradient_errors").compare(network, x)
     assert errors.parameters >= 28
     assert errors.ok, errors
