@@ -121,10 +121,11 @@ class QuantizeStatic(QuantizingPass):
         plan = self._plan(model, found, context)
         _refuse_nothing(plan)
         kept = {value: found.ranges[value.name or ""] for value in plan.values()}
+        words = _unchanging({value.name or "": limits for value, limits in kept.items()})
         fitted = fit_values(plan, kept, style, self._wide(plan))
         matrices = place(model.graph, plan, fitted, style)
         store_tables(model.graph, plan, self.selection, style, matrices)
-        return PassResult(model, True, self._details(context, plan, found, style))
+        return PassResult(model, True, self._details(context, plan, found, style, words))
 
     def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:
         """Return the convolutions and matrix products that :meth:`write` would quantize."""
@@ -171,11 +172,11 @@ class QuantizeStatic(QuantizingPass):
         return Scope(self.selection, between, self.both_activations, tensorrt, clips)
 
     def _details(
-        self, context: PassContext, plan: Plan, found: Ranges, style: Style
+        self, context: PassContext, plan: Plan, found: Ranges, style: Style, words: list[str]
     ) -> dict[str, Any]:
         described = describe_data(context, found.samples)
         slow = _slow(context.target, style, bool(self.wide))
-        warnings = [*described.pop("warnings", ()), *slow]
+        warnings = [*described.pop("warnings", ()), *slow, *words]
         return {
             "quantized": len(plan.nodes),
             "activations": style.activations.name.lower(),
@@ -194,6 +195,15 @@ def _slow(target: Target, style: Style, wide: bool) -> list[str]:
         return []
     name = "16-bit" if wide else style.activations.name.lower()
     return [f"{name} activations are slower than float32 on most CPUs; uint8 is fast"]
+
+
+def _unchanging(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return a warning about values that were the same throughout: real ones may differ."""
+    same = sorted(repr(name) for name, (low, high) in ranges.items() if low == high)
+    if not same:
+        return []
+    shown = ", ".join(same[:3]) + (f" and {len(same) - 3} more" if len(same) > 3 else "")
+    return [f"constant on the calibration data, so their ranges fit nothing else: {shown}"]
 
 
 def _refuse_old(model: ir.Model, style: Style, wide: bool) -> None:

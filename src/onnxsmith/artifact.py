@@ -118,13 +118,20 @@ class Artifact:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all weights, those of subgraphs and functions included."""
-        return sum(
-            value.const_value.nbytes
+        """Bytes of all weights, those of subgraphs, functions and Constant nodes included."""
+        nodes = [node for graph in self.model.graphs() for node in graph]
+        nodes += [node for function in self.model.functions.values() for node in function]
+        weights = [
+            value.const_value
             for graph in self.model.graphs()
             for value in graph.initializers.values()
-            if value.const_value is not None and value.const_value.dtype != ir.DataType.STRING
-        )
+        ]
+        weights += [
+            node.attributes["value"].as_tensor()
+            for node in nodes
+            if node.op_type == "Constant" and "value" in node.attributes
+        ]
+        return sum(w.nbytes for w in weights if w is not None and w.dtype != ir.DataType.STRING)
 
     def clone(self) -> Artifact:
         """Return a copy whose graph may be edited; tensors are shared."""

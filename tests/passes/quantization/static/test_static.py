@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -264,6 +265,21 @@ def test_layers_whose_values_are_useless_stay_in_float_with_a_reason() -> None:
     }
     assert result.details["quantized"] == 1
     assert "w" in result.model.graph.initializers, "the float layers still read it"
+
+
+def test_values_that_never_change_are_warned_of() -> None:
+    body = """(float[N,3] x, float[N,3] c) => (float[N,2] y, float[N,2] z) {
+        y = MatMul(x, w) z = MatMul(c, w) }"""
+    original = model(body, w=RNG.standard_normal((3, 2)).astype(np.float32))
+    x = RNG.random((40, 3), "f")
+
+    def warned(c: np.ndarray[Any, Any]) -> list[str]:
+        context = PassContext(samples=lambda: iter([{"x": x, "c": c}]))
+        return QuantizeStatic().apply(original.clone(), context).details.get("warnings", [])
+
+    fixed = "constant on the calibration data, so their ranges fit nothing else: 'c'"
+    assert warned(np.full((40, 3), 0.5, np.float32)) == [fixed]
+    assert not warned(x[::-1].copy())
 
 
 def test_tables_are_stored_in_int8() -> None:
