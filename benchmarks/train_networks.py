@@ -139,12 +139,16 @@ def residual_layers() -> list[dict[str, Any]]:
     return [*found, {"type": "pool", "mode": "global-average"}, {"type": "dense", "units": 10}]
 
 
-def run_onnxsmith(network: str, size: int) -> dict[str, float]:
+def run_onnxsmith(network: str, size: int, recompute: tuple[str, ...] = ()) -> dict[str, float]:
     """Return milliseconds a step and megabytes, on the plain runtime."""
     from onnxsmith.passes.autodiff.training_form import train_batch_norm
     from onnxsmith.pipeline.frontends.layers.description import Network, build
     from onnxsmith.pipeline.training.forms import content
-    from onnxsmith.pipeline.training.graphs import float_parameters, gradient_graph
+    from onnxsmith.pipeline.training.graphs import (
+        GradientOptions,
+        float_parameters,
+        gradient_graph,
+    )
     from onnxsmith.pipeline.training.losses.table import make_loss
     from onnxsmith.pipeline.training.optimizers.table import make_optimizer
     from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
@@ -156,7 +160,8 @@ def run_onnxsmith(network: str, size: int) -> dict[str, float]:
     start = {n: content(v).copy() for n, v in artifact.model.graph.initializers.items()}
     remembered = train_batch_norm(artifact.model)
     names = [name for name in float_parameters(artifact.model) if name not in remembered]
-    graph = gradient_graph(artifact, names, make_loss("cross-entropy"), remembered=remembered)
+    how = GradientOptions(recompute=recompute)
+    graph = gradient_graph(artifact, names, make_loss("cross-entropy"), None, remembered, how)
     parameters = {name: start[name] for name in graph.gradients}
     kept = {name: start[name] for name in remembered}
     options = StepOptions(make_optimizer("adam"), threads=1)

@@ -62,6 +62,7 @@ class TrainRecipe(_Part):
     engine: Literal["local", "ray"] = "local"
     precision: Literal["float16", "bfloat16"] | None = Field(None, description="Of products.")
     loss_scale: str | None = Field(None, description="A number, or dynamic.")
+    recompute: tuple[str, ...] = Field((), description="Values to keep, or auto: saves memory.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one update.")
     clip: float | None = Field(None, ge=0, description="The greatest length of the gradient.")
     average: float | None = Field(None, ge=0, lt=1, description="Keep a mean of the parameters.")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from onnxsmith.passes.match import add_constant, all_nodes, int_attribute, is_op
+from onnxsmith.passes.match import STANDARD, add_constant, all_nodes, int_attribute, is_op
+
+AGAIN = "onnxsmith.again"
+"""Metadata of random nodes that compute again what another one did: the name of its output."""
 
 
 def train_batch_norm(model: ir.Model) -> dict[str, ir.Value]:
@@ -53,18 +56,28 @@ def train_dropout(model: ir.Model) -> int:
 
 
 def seed_random(model: ir.Model, seed: int) -> int:
-    """Give every random node a seed of its own; return how many there are."""
+    """Give every random node a seed of its own; return how many there are.
+
+    A node that computes something again gets the seed of the node it does so for.
+    """
     rng = np.random.default_rng(seed)
-    count = 0
+    numbers: dict[str | None, int] = {}
     for node in all_nodes(model):
-        if node.op_type in _SEEDED and node.domain in ("", "ai.onnx"):
-            count += 1
-            number = int(rng.integers(1, 2**23))
-            whole = node.op_type == "Dropout"
-            node.attributes.add(
-                ir.AttrInt64("seed", number) if whole else ir.AttrFloat32("seed", float(number))
-            )
-    return count
+        if not is_random(node):
+            continue
+        number = numbers.get(node.metadata_props.get(AGAIN))
+        if number is None:
+            number = numbers[node.outputs[0].name] = int(rng.integers(1, 2**23))
+        whole = node.op_type == "Dropout"
+        node.attributes.add(
+            ir.AttrInt64("seed", number) if whole else ir.AttrFloat32("seed", float(number))
+        )
+    return len(numbers)
+
+
+def is_random(node: ir.Node) -> bool:
+    """Tell whether a node draws random numbers, in training at least."""
+    return node.op_type in _SEEDED and node.domain in STANDARD
 
 
 _SEEDED = (

@@ -14,6 +14,7 @@ from onnxsmith.passes.autodiff.path import may_flow
 from onnxsmith.passes.autodiff.per_example.clipped import clipped_gradients
 from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.passes.autodiff.prepare import OLDEST, prepare
+from onnxsmith.passes.autodiff.recomputation.recompute import recompute
 from onnxsmith.passes.autodiff.writer import Writer, static_shape
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
@@ -62,11 +63,14 @@ class GradientOptions:
         limit: Where given, the gradients are those of each sample, cut to this length, and summed.
         precision: The type that products are computed in, where it is not float32.
         scaled: Whether the loss that is differentiated is multiplied by the input ``loss_scale``.
+        recompute: Where activations are computed again on the way back: behind which values the
+            forward pass is cut, as patterns, or ``auto``.
     """
 
     limit: float | None = None
     precision: HalfType | None = None
     scaled: bool = False
+    recompute: tuple[str, ...] = ()
 
 
 def gradient_graph(
@@ -131,14 +135,20 @@ def gradient_graph(
     produced = {v.name: v for node in work.graph for v in node.outputs}
     kept_next = [produced[name] for name in names.values()]
     work.graph.outputs[:] = [value, *made.values(), *kept_next]
+    made_names = {name: output.name or "" for name, output in made.items()}
     plain_batch_norm(work)
     RemoveUnusedNodes().apply(work, PassContext())
+    if options.recompute:
+        InferShapes().apply(work, PassContext())
+        results = list(work.graph.outputs)
+        del results[1 : 1 + len(made)]
+        recompute(work, results, {*parameters, *kept}, options.recompute)
     result = Artifact(work)
     return GradientGraph(
         result,
         labels.name or "",
         value.name or "",
-        {name: output.name or "" for name, output in made.items()},
+        made_names,
         names,
         learned or "",
         classes,

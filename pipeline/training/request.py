@@ -51,6 +51,8 @@ class TrainRequest:
         precision: Compute products in this type, parameters and losses in float32.
         loss_scale: What the loss is multiplied by: a number, or ``dynamic``, which float16 is
             trained with anyway.
+        recompute: Compute activations again on the way back instead of keeping them: patterns of
+            the values that are kept, or ``auto``. It changes no number.
         seed: Decides the order of samples and all that is random.
         target: Where to train.
         threads: Threads of the sessions.
@@ -89,6 +91,7 @@ class TrainRequest:
     engine: Literal["local", "ray"] = "local"
     precision: Literal["float16", "bfloat16"] | None = None
     loss_scale: str | None = None
+    recompute: tuple[str, ...] = ()
     seed: int = 0
     target: Target = TARGETS["cpu"]
     threads: int | None = None

@@ -193,6 +193,7 @@ class _Run:
             None if self.privacy is None else self.privacy.clip,
             self.request.precision,
             self.scale is not None,
+            self.request.recompute,
         )
         graph = gradient_graph(work, names, self.loss, self.request.output, remembered, options)
         return graph, random, list(remembered)

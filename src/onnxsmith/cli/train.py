@@ -92,6 +92,12 @@ if TYPE_CHECKING:
     metavar="X",
     help="Multiply the loss by a number, or by a dynamic one; float16: dynamic.",
 )
+@click.option(
+    "--recompute",
+    multiple=True,
+    metavar="auto|PATTERN",
+    help="Keep fewer activations, or those named, and compute the others again: less memory.",
+)
 @click.option("--clip", type=click.FloatRange(min=0), help="The greatest length of the gradient.")
 @click.option(
     "--average",

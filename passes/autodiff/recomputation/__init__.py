@@ -1,0 +1,1 @@
+"""Compute activations again on the way back instead of keeping them."""
