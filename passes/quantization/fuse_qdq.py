@@ -11,7 +11,14 @@ import onnx_ir as ir
 
 from onnxsmith.passes.base import Effect, Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.contrib import DOMAIN, declare, take_over
-from onnxsmith.passes.match import array_of, input_of, is_op, made_by, remove_if_dead
+from onnxsmith.passes.match import (
+    all_nodes,
+    array_of,
+    input_of,
+    is_op,
+    made_by,
+    remove_if_dead,
+)
 from onnxsmith.passes.quantization.affine import LIMITS
 from onnxsmith.passes.quantization.static.operators import ABSORBED, find
 
@@ -37,8 +44,8 @@ class FuseQdq(Pass):
     effect: ClassVar[Effect] = "approximate"
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Fuse in the main graph."""
-        fused = sum(_fuse(node) for node in list(model.graph))
+        """Fuse in the graph and its subgraphs."""
+        fused = sum(_fuse(node) for node in all_nodes(model))
         if fused:
             declare(model)
         return PassResult(model, bool(fused), {"fused": fused})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -10,15 +10,20 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import PassContext, PassResult
-from onnxsmith.passes.match import STANDARD
+from onnxsmith.passes.cleanup.infer_shapes import InferShapes
+from onnxsmith.passes.cleanup.inline_functions import InlineFunctions
+from onnxsmith.passes.cleanup.remove_unused_nodes import sweep
+from onnxsmith.passes.match import STANDARD, is_op
 from onnxsmith.passes.quantization.affine import LIMITS
 from onnxsmith.passes.quantization.base import QuantizingPass
+from onnxsmith.passes.quantization.calibration.bodies import WITH_BODIES, value_keys
 from onnxsmith.passes.quantization.calibration.ranges import Method, Ranges, measure_ranges
 from onnxsmith.passes.quantization.calibration.samples import describe_data, refuse_poor_data
 from onnxsmith.passes.quantization.detect import refuse_quantized
 from onnxsmith.passes.quantization.select import Selection
-from onnxsmith.passes.quantization.static.place import place
-from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plan
+from onnxsmith.passes.quantization.static.operators import find
+from onnxsmith.passes.quantization.static.place import Placer
+from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plans
 from onnxsmith.passes.quantization.static.scales import Style, fit_values
 from onnxsmith.passes.quantization.static.tables import store_tables
 from onnxsmith.runtime.cpu import products_saturate
@@ -40,7 +45,8 @@ class QuantizeStatic(QuantizingPass):
     where the runtime takes them into integer kernels: around convolutions and matrix products
     with constant weights, and around additions, pools and their like between these. Biases become
     int32 at the scale ``s_x s_w``, tables of embeddings int8. A Relu, or a Clip from 0, costs
-    nothing: rounding clips as well.
+    nothing: rounding clips as well. Bodies of If, Loop and Scan are quantized as the graph is, with
+    ranges over all branches and turns that the data take; functions with products are inlined.
 
     Options:
         per_channel: One scale an output channel of a weight, or one a weight.
@@ -88,6 +94,7 @@ class QuantizeStatic(QuantizingPass):
             SmithError: The data are empty, random, few, or hold NaN or infinity; the model is
                 quantized already, too old, or nothing in it can be quantized.
         """
+        _open_functions(model, context)
         self._check(model)  # before the long work
         found = self.calibrate(model, context)
         return self.write(model, found, context)
@@ -103,10 +110,11 @@ class QuantizeStatic(QuantizingPass):
         refuse_quantized(model)
         _refuse_old(model, style, bool(self.wide))
         refuse_poor_data(context, self.allow_poor_data)
-        plan = make_plan(model.graph, replace(scope, selection=Selection()))
-        _refuse_nothing(plan)
+        plans = make_plans(model.graph, replace(scope, selection=Selection()))
+        _refuse_nothing(plans)
         least, most = LIMITS[style.activations]
-        names = [value.name or "" for value in plan.values()]
+        keys = value_keys(model.graph)
+        names = list(dict.fromkeys(keys[value] for plan in plans for value in plan.values()))
         levels = most - least + 1
         return measure_ranges(model, names, context.samples, self.method, self.samples, levels)
 
@@ -118,19 +126,28 @@ class QuantizeStatic(QuantizingPass):
         """
         self._check(model)
         style = self._style(context.target)
-        plan = self._plan(model, found, context)
-        _refuse_nothing(plan)
-        kept = {value: found.ranges[value.name or ""] for value in plan.values()}
-        words = _unchanging({value.name or "": limits for value, limits in kept.items()})
-        fitted = fit_values(plan, kept, style, self._wide(plan))
-        matrices = place(model.graph, plan, fitted, style)
-        store_tables(model.graph, plan, self.selection, style, matrices)
-        return PassResult(model, True, self._details(context, plan, found, style, words))
+        plans = self._plans(model, found, context)
+        _refuse_nothing(plans)
+        keys, limits = value_keys(model.graph), dict[str, tuple[float, float]]()
+        placer = Placer(model.graph, style)
+        for plan in plans:
+            kept = {value: found.ranges[keys[value]] for value in plan.values()}
+            limits |= {keys[value]: limit for value, limit in kept.items()}
+            placer.place(plan, fit_values(plan, kept, style, self._wide(plan)))
+        store_tables(model.graph, plans[-1].left, self.selection, style, placer.matrices)
+        sweep(model.graph)
+        words = _unchanging(limits)
+        return PassResult(model, True, self._details(context, plans, found, style, words))
 
     def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:
         """Return the convolutions and matrix products that :meth:`write` would quantize."""
-        plan = self._plan(model, found, context)
-        return [node for node, operator in plan.nodes.items() if operator.kind == "product"]
+        plans = self._plans(model, found, context)
+        return [
+            node
+            for plan in reversed(plans)
+            for node, operator in plan.nodes.items()
+            if operator.kind == "product"
+        ]
 
     def _check(self, model: ir.Model) -> None:
         self.selection.check(model)
@@ -145,10 +162,13 @@ class QuantizeStatic(QuantizingPass):
         read = {value for node in nodes for _, value in plan.inputs(node)}
         return read.union(*(plan.results(node) for node in nodes))
 
-    def _plan(self, model: ir.Model, found: Ranges, context: PassContext) -> Plan:
-        plan = make_plan(model.graph, self._scope(context.target))
-        give_up(plan, _useless({value.name or "": value for value in plan.values()}, found))
-        return plan
+    def _plans(self, model: ir.Model, found: Ranges, context: PassContext) -> list[Plan]:
+        """Return what becomes integers in the graph and its bodies, which come first."""
+        plans = make_plans(model.graph, self._scope(context.target))
+        keys = value_keys(model.graph)
+        for plan in plans:
+            give_up(plan, _useless({keys[value]: value for value in plan.values()}, found))
+        return plans
 
     def _style(self, target: Target) -> Style:
         tensorrt = _TENSORRT in target.providers
@@ -172,18 +192,23 @@ class QuantizeStatic(QuantizingPass):
         return Scope(self.selection, between, self.both_activations, tensorrt, clips)
 
     def _details(
-        self, context: PassContext, plan: Plan, found: Ranges, style: Style, words: list[str]
+        self,
+        context: PassContext,
+        plans: Sequence[Plan],
+        found: Ranges,
+        style: Style,
+        words: list[str],
     ) -> dict[str, Any]:
         described = describe_data(context, found.samples)
         slow = _slow(context.target, style, bool(self.wide))
         warnings = [*described.pop("warnings", ()), *slow, *words]
         return {
-            "quantized": len(plan.nodes),
+            "quantized": sum(len(plan.nodes) for plan in plans),
             "activations": style.activations.name.lower(),
             **({"wide": list(self.wide)} if self.wide else {}),
             "weights": style.weights.name.lower(),
             "reduce_range": style.reduce_range,
-            "left_float": plan.left.to_json(),
+            "left_float": plans[-1].left.to_json(),
             **described,
             **({"warnings": warnings} if warnings else {}),
         }
@@ -218,10 +243,10 @@ def _refuse_old(model: ir.Model, style: Style, wide: bool) -> None:
         )
 
 
-def _refuse_nothing(plan: Plan) -> None:
-    if any(operator.kind == "product" for operator in plan.nodes.values()):
+def _refuse_nothing(plans: Sequence[Plan]) -> None:
+    if any(o.kind == "product" for plan in plans for o in plan.nodes.values()):
         return
-    reasons = sorted(set(plan.left.reasons.values()))
+    reasons = sorted(set(plans[-1].left.reasons.values()))
     raise SmithError(
         "nothing in the model can be quantized"
         + (f": {'; '.join(reasons[:3])}" if reasons else ""),
@@ -229,14 +254,33 @@ def _refuse_nothing(plan: Plan) -> None:
     )
 
 
+def _open_functions(model: ir.Model, context: PassContext) -> None:
+    """Inline functions if one of them holds a product: their calls differ in what they read.
+
+    Bodies, whose values have no declared types, get them.
+    """
+    nodes = [
+        node
+        for function in model.functions.values()
+        for node in ir.traversal.RecursiveGraphIterator(function)
+    ]
+    if any((operator := find(node)) and operator.kind == "product" for node in nodes):
+        InlineFunctions().apply(model, context)
+    if any(is_op(node, *WITH_BODIES) for node in model.graph):
+        InferShapes().apply(model, context)
+
+
 def _useless(values: Mapping[str, ir.Value], found: Ranges) -> dict[ir.Value, str]:
     """Return why values cannot be rounded, by what they were on the samples."""
     reasons = {}
-    for name, value in values.items():
-        if name in found.broken:
-            reasons[value] = f"{name!r} is NaN or infinite on the calibration data"
-        elif name not in found.ranges:
-            reasons[value] = f"{name!r} has no elements on the calibration data"
-        elif found.ranges[name] == (0.0, 0.0):
-            reasons[value] = f"{name!r} is always 0 on the calibration data"
+    for key, value in values.items():
+        if key in found.broken:
+            reason = "is NaN or infinite"
+        elif key not in found.ranges:
+            reason = "has no elements" if key == value.name else "is never computed"
+        elif found.ranges[key] == (0.0, 0.0):
+            reason = "is always 0"
+        else:
+            continue
+        reasons[value] = f"{value.name!r} {reason} on the calibration data"
     return reasons

@@ -8,6 +8,7 @@ from typing import ClassVar
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.base import Pass
 from onnxsmith.passes.cleanup.fold_constants import FoldConstants
+from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.fusion.fuse_swish import FuseSwish
@@ -44,6 +45,7 @@ class StaticMode(Mode):
             *([FuseSwish()] if request.target.providers[0] == _CPU else []),
             PoolMeans(),
             FlattenBiases(),
+            InferShapes(),  # values of bodies are calibrated where their types are known
             QuantizeStatic(
                 request.per_channel,
                 choice(request.reduce_range),

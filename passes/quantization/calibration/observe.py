@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,13 @@ from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import PassContext, Samples
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
+from onnxsmith.passes.quantization.calibration.bodies import (
+    Found,
+    Merge,
+    body_paths,
+    lift,
+    value_keys,
+)
 from onnxsmith.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +38,7 @@ def observe(
     limit: int,
     *,
     opset: int = 0,
+    merges: Sequence[Merge] = (),
 ) -> Iterator[tuple[int, dict[str, list[Array]]]]:
     """Yield, for each batch, its number of samples and the reductions of the named values.
 
@@ -38,15 +46,18 @@ def observe(
 
     Args:
         model: The float model; not edited.
-        reductions: For each value of the main graph what to compute from it.
+        reductions: What to compute from each value, which is given by its key: see
+            :func:`~onnxsmith.passes.quantization.calibration.bodies.value_keys`.
         samples: Batches of inputs.
         limit: Most batches to read.
         opset: The least opset that the reductions need.
+        merges: How the results of several runs of a body become one; without any, only values
+            of the main graph can be observed.
 
     Raises:
         SmithError: The data are empty, or hold NaN or infinity.
     """
-    watched = _instrument(model, reductions, opset)
+    watched = _instrument(model, reductions, opset, merges)
     batches = 0
     with Session(Artifact(watched), lean=True) as session:
         for feeds in islice(samples(), limit):
@@ -58,19 +69,39 @@ def observe(
         raise SmithError("the calibration data is empty", "give data with at least one sample")
 
 
-def _instrument(model: ir.Model, reductions: Mapping[str, Reduction], opset: int) -> ir.Model:
+def _instrument(
+    model: ir.Model, reductions: Mapping[str, Reduction], opset: int, merges: Sequence[Merge]
+) -> ir.Model:
     watched = model.clone()
     if watched.opset_imports.get("", opset) < opset:
         watched = ConvertOpset(opset).apply(watched, PassContext()).model
     graph = watched.graph
-    values = {v.name: v for node in graph for v in node.outputs}
-    values |= {v.name: v for v in graph.inputs}
+    keys = value_keys(graph)
+    wanted = {value: key for value, key in keys.items() if key in reductions}
     graph.outputs.clear()
-    for name, reduce in reductions.items():
-        for index, result in enumerate(reduce(graph, values[name])):
-            result.name = _name(name, index)
+    results: dict[ir.Graph, Found] = {}
+    for part, _ in list(body_paths(graph)):  # inner ones first
+        found: Found = {}
+        for value in (*part.inputs, *(v for node in tuple(part) for v in node.outputs)):
+            if key := wanted.get(value):
+                found[key] = list(reductions[key](part, value))
+        results[part] = found | lift(part, results, merges)
+    _name_new(graph, keys)
+    for key in reductions:
+        for index, result in enumerate(results[graph][key]):
+            result.name = _name(key, index)
             graph.outputs.append(result)
     return watched
+
+
+def _name_new(graph: ir.Graph, old: Container[ir.Value]) -> None:
+    """Name what was added: names that graphs give by themselves are those of values around them."""
+    count = 0
+    for part, _ in body_paths(graph):
+        for value in (*part.inputs, *(v for node in part for v in node.outputs)):
+            if value.name != "" and value not in old:  # an output of no name is left out
+                value.name = f"onnxsmith/observed/{count}"
+                count += 1
 
 
 def _grouped(

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.passes.base import Samples
+from onnxsmith.passes.quantization.calibration.bodies import Merge
 from onnxsmith.passes.quantization.calibration.histogram import (
     BINS,
     Histogram,
@@ -31,6 +32,11 @@ Method = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 METHODS: tuple[Method, ...] = ("minmax", "moving-average", "percentile", "entropy", "mse")
 
 _MOMENTUM = 0.9
+_EXTREMES = tuple(
+    Merge(op, np.array(neutral, np.float32))
+    for op, neutral in (("Min", np.inf), ("Max", -np.inf), ("Add", 0))
+)
+_COUNTS = (Merge("Add", np.zeros(BINS, np.int32)),)
 
 
 @dataclass
@@ -51,7 +57,7 @@ class Ranges:
 def measure_ranges(
     model: ir.Model, names: Sequence[str], samples: Samples, method: Method, limit: int, levels: int
 ) -> Ranges:
-    """Return the ranges of float tensors of the main graph.
+    """Return the ranges of float tensors, those in the bodies of If, Loop and Scan included.
 
     ``minmax`` covers all values; ``moving-average`` averages the extremes of batches,
     ``r <- 0.9 r + 0.1 b``; the others read the data twice and choose from a histogram:
@@ -60,7 +66,8 @@ def measure_ranges(
 
     Args:
         model: The float model; not edited.
-        names: The tensors.
+        names: The tensors, by their keys: see
+            :func:`~onnxsmith.passes.quantization.calibration.bodies.value_keys`.
         samples: Batches of inputs.
         method: How to choose.
         limit: Most batches to read.
@@ -78,7 +85,8 @@ def measure_ranges(
     if not counted:
         return found
     totals = {name: np.zeros(BINS, np.int64) for name in counted}
-    for _, results in observe(model, counted, samples, limit, opset=COUNTING_OPSET):
+    batches = observe(model, counted, samples, limit, opset=COUNTING_OPSET, merges=_COUNTS)
+    for _, results in batches:
         for name, (counts,) in results.items():
             totals[name] += counts
     for name, counts in totals.items():
@@ -96,10 +104,13 @@ def _extremes(
     model: ir.Model, names: Sequence[str], samples: Samples, method: Method, limit: int
 ) -> Ranges:
     found = Ranges()
-    for count, results in observe(model, dict.fromkeys(names, _least_most_sum), samples, limit):
+    wanted = dict.fromkeys(names, _least_most_sum)
+    for count, results in observe(model, wanted, samples, limit, merges=_EXTREMES):
         found.samples += count
         for name, reduced in results.items():
             low, high, total = (float(r) for r in reduced)
+            if low == np.inf and high == -np.inf and total == 0:
+                continue  # its body was not run
             # Reductions to an extreme may pass over a NaN; a sum does not.
             if not np.isfinite([low, high, total]).all():
                 found.broken.add(name)

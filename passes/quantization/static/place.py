@@ -18,60 +18,73 @@ from onnxsmith.passes.quantization.static.scales import Style
 _BIAS_LIMIT = 2**30
 
 
-def place(
-    graph: ir.Graph, plan: Plan, fitted: Mapping[ir.Value, Affine], style: Style
-) -> list[ProductWeight]:
-    """Put a QuantizeLinear and a DequantizeLinear behind each rounded value, and round weights.
-
-    A value that a node of the plan makes is read through its pair by everybody: the runtime
-    takes the pair into the node. Of others only the nodes of the plan read the rounded one.
+class Placer:
+    """Puts pairs of QuantizeLinear and DequantizeLinear where values are rounded.
 
     Args:
-        graph: The main graph; edited.
-        plan: What becomes integers.
-        fitted: The scale and zero point of each rounded value.
+        root: The main graph, which gets all constants.
         style: How weights become integers.
 
-    Returns:
-        The matrices in int8, for tables that are tied to them.
+    Attributes:
+        matrices: The weights that were stored in int8, for tables that are tied to them.
     """
-    weights, values = _Weights(graph, style), plan.values()
-    for node in plan.nodes:
-        weights.round(node, plan, fitted)
-    for value in values:
-        _place_pair(graph, plan, value, fitted[value])
-    return weights.matrices
 
+    def __init__(self, root: ir.Graph, style: Style) -> None:
+        self._root = root
+        self._weights = _Weights(root, style)
 
-def _place_pair(graph: ir.Graph, plan: Plan, value: ir.Value, affine: Affine) -> None:
-    name = value.name or "value"
-    made = plan.maker(value) is not None
-    readers = [
-        use
-        for use in value.uses()
-        if made
-        or (use.node in plan.nodes and use.idx in plan.nodes[use.node].activations(use.node))
-    ]
-    parameters = _parameters(graph, affine, name)
-    rounded = ir.node("QuantizeLinear", [value, *parameters], name=f"{name}_QuantizeLinear")
-    back = ir.node(
-        "DequantizeLinear", [rounded.outputs[0], *parameters], name=f"{name}_DequantizeLinear"
-    )
-    _describe(rounded.outputs[0], f"{name}_QuantizeLinear_Output", affine.dtype, value.shape)
-    _describe(back.outputs[0], f"{name}_DequantizeLinear_Output", ir.DataType.FLOAT, value.shape)
-    for use in readers:
-        use.node.replace_input_with(use.idx, back.outputs[0])
-    producer = value.producer()
-    if producer is None:
-        graph.insert_before(graph[0], [rounded, back])
-    else:
-        graph.insert_after(producer, [rounded, back])
-    if made and value.is_graph_output():
-        back.outputs[0].name, value.name = value.name, f"{name}_QuantizeLinear_Input"
-        back.outputs[0].shape = value.shape
-        for index, output in enumerate(graph.outputs):
-            if output is value:
-                graph.outputs[index] = back.outputs[0]
+    @property
+    def matrices(self) -> list[ProductWeight]:
+        """The matrices in int8."""
+        return self._weights.matrices
+
+    def place(self, plan: Plan, fitted: Mapping[ir.Value, Affine]) -> None:
+        """Put pairs behind each rounded value of a plan, and round weights.
+
+        A value that a node of the plan makes is read through its pair by everybody: the runtime
+        takes the pair into the node. Of others only the nodes of the plan read the rounded one.
+
+        Args:
+            plan: What becomes integers; bodies come before the graphs around them.
+            fitted: The scale and zero point of each rounded value.
+        """
+        values = plan.values()
+        for node in plan.nodes:
+            self._weights.round(node, plan, fitted)
+        for value in values:
+            self._place_pair(plan, value, fitted[value])
+
+    def _place_pair(self, plan: Plan, value: ir.Value, affine: Affine) -> None:
+        graph, name = plan.graph, f"{plan.prefix}{value.name or 'value'}"
+        made = plan.maker(value) is not None
+        readers = [
+            use
+            for use in value.uses()
+            if made
+            or (use.node in plan.nodes and use.idx in plan.nodes[use.node].activations(use.node))
+        ]
+        parameters = _parameters(self._root, affine, name)
+        rounded = ir.node("QuantizeLinear", [value, *parameters], name=f"{name}_QuantizeLinear")
+        back = ir.node(
+            "DequantizeLinear", [rounded.outputs[0], *parameters], name=f"{name}_DequantizeLinear"
+        )
+        _describe(rounded.outputs[0], f"{name}_QuantizeLinear_Output", affine.dtype, value.shape)
+        _describe(
+            back.outputs[0], f"{name}_DequantizeLinear_Output", ir.DataType.FLOAT, value.shape
+        )
+        for use in readers:
+            use.node.replace_input_with(use.idx, back.outputs[0])
+        producer = value.producer()
+        if producer is None or producer.graph is not graph:
+            graph.insert_before(graph[0], [rounded, back])
+        else:
+            graph.insert_after(producer, [rounded, back])
+        if made and value.is_graph_output():
+            back.outputs[0].name, value.name = value.name, f"{name}_QuantizeLinear_Input"
+            back.outputs[0].shape = value.shape
+            for index, output in enumerate(graph.outputs):
+                if output is value:
+                    graph.outputs[index] = back.outputs[0]
 
 
 def _describe(value: ir.Value, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> None:
@@ -111,7 +124,7 @@ class _Weights:
         operator = plan.nodes[node]
         for index, value in list(plan.inputs(node)):
             if is_constant(value):
-                self._round_operand(node, index)
+                self._round_operand(node, index, plan.prefix)
         if operator.weight is None:
             return
         channels = operator.axis(node)  # the node says so as long as its weight is a constant
@@ -124,8 +137,8 @@ class _Weights:
         affine = self._fit_weight(weight, axis)
         if bias is not None and self._style.round_bias:
             affine = self._widen(affine, bias, fitted[source])
-            self._round_bias(node, operator.bias or 0, bias, fitted[source], affine)
-        quantized = self._replace(node, operator.weight, weight, affine)
+            self._round_bias(node, operator.bias or 0, bias, fitted[source], affine, plan.prefix)
+        quantized = self._replace(node, operator.weight, weight, affine, plan.prefix)
         self._note_matrix(weight, quantized, channels, affine)
 
     def _note_matrix(
@@ -156,22 +169,31 @@ class _Weights:
         return Affine(weight.dtype, scale, weight.zero, weight.axis)
 
     def _round_bias(
-        self, node: ir.Node, index: int, bias: ir.Value, x: Affine, weight: Affine
+        self,
+        node: ir.Node,
+        index: int,
+        bias: ir.Value,
+        x: Affine,
+        weight: Affine,
+        prefix: str,
     ) -> None:
         scale = (x.scale * weight.scale).astype(np.float32)
         axis = None if scale.ndim == 0 else 0
         affine = Affine(ir.DataType.INT32, scale, np.zeros(scale.shape, np.int64), axis)
-        self._replace(node, index, bias, affine)
+        self._replace(node, index, bias, affine, prefix)
 
-    def _round_operand(self, node: ir.Node, index: int) -> None:
+    def _round_operand(self, node: ir.Node, index: int, prefix: str) -> None:
         """Round a constant that stands where an activation could."""
         value = node.inputs[index]
         assert value is not None  # it is one of the activations
         array, style = _array(value), self._style
         low, high = array.min(initial=0), array.max(initial=0)
-        self._replace(node, index, value, fit_range(low, high, style.activations, style.symmetric))
+        affine = fit_range(low, high, style.activations, style.symmetric)
+        self._replace(node, index, value, affine, prefix)
 
-    def _replace(self, node: ir.Node, index: int, value: ir.Value, affine: Affine) -> ir.Value:
+    def _replace(
+        self, node: ir.Node, index: int, value: ir.Value, affine: Affine, prefix: str
+    ) -> ir.Value:
         """Let a node read a constant rounded; return the integers."""
         name = value.name or "weight"
         key = (value, affine.dtype, affine.axis, affine.scale.tobytes())
@@ -180,12 +202,15 @@ class _Weights:
             parts = [add_tensor(self._graph, stored, f"{name}_quantized")]
             self._stored[key] = parts + _parameters(self._graph, affine, name)
         attributes = {} if affine.axis is None else {"axis": affine.axis}
+        name = f"{prefix}{name}"
         self._readers[name] += 1
         if self._readers[name] > 1:  # a pair of its own for each reader, as the runtime wants it
             name = f"{name}_{self._readers[name]}"
         back = ir.node("DequantizeLinear", self._stored[key], attributes, name=f"{name}_dequantize")
         _describe(back.outputs[0], f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
-        self._graph.insert_before(node, back)
+        graph = node.graph
+        assert graph is not None  # plans are of nodes of graphs
+        graph.insert_before(node, back)
         node.replace_input_with(index, back.outputs[0])
         return self._stored[key][0]
 

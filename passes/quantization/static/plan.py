@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from onnxsmith.passes.match import array_of, input_of, is_op, tensor_of
+from onnxsmith.passes.quantization.calibration.bodies import WITH_BODIES, body_paths
 from onnxsmith.passes.quantization.select import LeftFloat, Selection
 from onnxsmith.passes.quantization.static.operators import (
     ABSORBED,
@@ -44,15 +45,19 @@ class Scope:
 
 @dataclass
 class Plan:
-    """What becomes integers.
+    """What becomes integers in the main graph or in a body, whose values are rounded apart.
 
     Attributes:
+        graph: The graph or body.
+        prefix: What the names of values that are added to it begin with.
         nodes: The nodes that compute in integers, in the order of the graph.
         left: The nodes that could, and stay in float.
         between: See :class:`Scope`.
         clips: See :class:`Scope`.
     """
 
+    graph: ir.Graph
+    prefix: str = ""
     nodes: dict[ir.Node, Operator] = field(default_factory=dict)
     left: LeftFloat = field(default_factory=LeftFloat)
     between: bool = True
@@ -112,7 +117,7 @@ def behind(value: ir.Value) -> ir.Value:
         return value  # its scale is that of what it moves, which may go below 0
     if len(uses) == 1 and not value.is_graph_output():
         (use,) = uses
-        if is_absorbed(use.node) and use.idx == 0:
+        if is_absorbed(use.node) and use.idx == 0 and _same_graph(use.node, node):
             return use.node.outputs[0]
     return value
 
@@ -127,6 +132,10 @@ def core(value: ir.Value) -> ir.Node | None:
     return node
 
 
+def _same_graph(reader: ir.Node, maker: ir.Node | None) -> bool:
+    return maker is None or reader.graph is maker.graph
+
+
 def is_absorbed(node: ir.Node) -> bool:
     """Tell whether rounding to integers from 0 on clips as the node does."""
     if not is_op(node, *ABSORBED):
@@ -137,17 +146,22 @@ def is_absorbed(node: ir.Node) -> bool:
     return least is not None and least.size == 1 and float(least.reshape(())) == 0.0
 
 
-def make_plan(graph: ir.Graph, scope: Scope) -> Plan:
-    """Return what becomes integers in the main graph.
+def make_plans(root: ir.Graph, scope: Scope) -> list[Plan]:
+    """Return what becomes integers in the main graph and in bodies, inner ones first.
 
     Products are taken wherever they can be; what lies between them follows where it reads
     integers and gives to a reader of integers, so that no value is rounded for its sake alone.
+    A body gets and gives float: the runtime's kernels see no pairs on the other side.
     """
-    plan = Plan(between=scope.between, clips=scope.between and scope.clips)
-    for node in graph:
-        _consider(plan, node, scope)
-    prune(plan)
-    return plan
+    left = LeftFloat()
+    plans = []
+    for graph, prefix in body_paths(root):
+        plan = Plan(graph, prefix, {}, left, scope.between, scope.between and scope.clips)
+        for node in graph:
+            _consider(plan, node, scope)
+        prune(plan)
+        plans.append(plan)
+    return plans
 
 
 def give_up(plan: Plan, reasons: Mapping[ir.Value, str]) -> None:
@@ -166,9 +180,10 @@ def give_up(plan: Plan, reasons: Mapping[ir.Value, str]) -> None:
 
 
 def _consider(plan: Plan, node: ir.Node, scope: Scope) -> None:
-    for inner in _inner_nodes(node):
-        if is_op(inner, "Conv", "Gemm", "MatMul"):
-            plan.left.add(inner, f"it is in the body of a node {node.op_type}")
+    if not is_op(node, *WITH_BODIES):
+        for inner in _inner_nodes(node):
+            if is_op(inner, "Conv", "Gemm", "MatMul"):
+                plan.left.add(inner, f"it is in the body of a node {node.op_type}")
     operator = find(node)
     if operator is None:
         if node.op_type in _NO_KERNEL:
@@ -180,7 +195,7 @@ def _consider(plan: Plan, node: ir.Node, scope: Scope) -> None:
     reason = operator.refuse(node)
     if reason == BOTH_ACTIVATIONS and scope.both:
         operator, reason = _BOTH, ""
-    reason = scope.selection.refusal(node) or reason or _other_reason(node, operator, scope)
+    reason = scope.selection.refusal(node) or reason or _other_reason(plan, node, operator, scope)
     if not reason:
         plan.nodes[node] = operator
     elif operator.kind == "product":
@@ -190,12 +205,14 @@ def _consider(plan: Plan, node: ir.Node, scope: Scope) -> None:
 _BOTH = Operator("product", inputs=(0, 1), must_round=False)
 
 
-def _other_reason(node: ir.Node, operator: Operator, scope: Scope) -> str:
+def _other_reason(plan: Plan, node: ir.Node, operator: Operator, scope: Scope) -> str:
     if node.op_type == "ConvTranspose" and not scope.transposed:
         return "the target has no integer kernel for it"
     values = [node.inputs[i] for i in operator.activations(node)]
     if any(v is not None and v.dtype not in _FLOAT_KINDS for v in values):
         return "it does not compute in float32"
+    if plan.prefix and any(v is not None and v.dtype is None for v in (*values, *node.outputs)):
+        return "the types of its values are not known"
     return ""
 
 

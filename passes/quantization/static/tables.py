@@ -10,14 +10,13 @@ from onnxsmith.passes.match import is_op, tensor_of
 from onnxsmith.passes.quantization.dynamic.embeddings import gather
 from onnxsmith.passes.quantization.dynamic.tied import ProductWeight
 from onnxsmith.passes.quantization.dynamic.writer import LeaveFloat, Writer
-from onnxsmith.passes.quantization.select import Selection
-from onnxsmith.passes.quantization.static.plan import Plan
+from onnxsmith.passes.quantization.select import LeftFloat, Selection
 from onnxsmith.passes.quantization.static.scales import Style
 
 
 def store_tables(
     graph: ir.Graph,
-    plan: Plan,
+    left: LeftFloat,
     selection: Selection,
     style: Style,
     matrices: Sequence[ProductWeight] = (),
@@ -25,26 +24,23 @@ def store_tables(
     """Store the tables that rows are taken from in int8; those left in float are noted.
 
     Args:
-        graph: The main graph; edited.
-        plan: Where what stays in float is noted.
+        graph: The main graph; edited, with its bodies.
+        left: Where what stays in float is noted.
         selection: What the user wants quantized.
         style: Whether each column has a scale of its own.
         matrices: What products have stored: a table that is tied to one is not stored again.
     """
     writer = Writer(graph, style.per_channel, products=list(matrices))
-    for node in list(graph):
+    for node in list(ir.traversal.RecursiveGraphIterator(graph)):
         if not is_op(node, "Gather") or not _reads_a_table(node):
             continue
         if reason := selection.refusal(node):
-            plan.left.add(node, reason)
+            left.add(node, reason)
             continue
         try:
             gather(writer, node)
         except LeaveFloat as error:
-            plan.left.add(node, str(error))
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del graph.initializers[name]
+            left.add(node, str(error))
 
 
 def _reads_a_table(node: ir.Node) -> bool:

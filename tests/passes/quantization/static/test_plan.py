@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from onnxsmith.passes.quantization.select import Selection
-from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plan
+from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plans
 
 SHAPES = {
     "w": (4, 3, 3, 3), "v": (4, 4, 1, 1), "d": (4, 8), "e": (8, 4), "b": (4,), "c": (1,),
@@ -29,7 +29,7 @@ def graph(body: str, inputs: str = "float[N,3,8,8] x", outputs: str = "float[] y
 
 
 def plan(body: str, scope: Scope | None = None, **texts: str) -> Plan:
-    return make_plan(graph(body, **texts), scope or Scope())
+    return make_plans(graph(body, **texts), scope or Scope())[-1]
 
 
 def described(found: Plan) -> tuple[str, str]:
@@ -128,12 +128,24 @@ def test_what_stays_in_float_has_a_reason(body: str, inputs: str, reason: str) -
     assert reason in entry["reason"]
 
 
-def test_bodies_are_named() -> None:
-    body = "y = If(q) <then_branch = t () => (float[] s) { s = MatMul(x, d) },"
-    body += "else_branch = f () => (float[] r) { r = Identity(x) }>"
-    found = plan(body, inputs="float[8,4] x, bool q")
+BRANCHES = """y = If(q) <
+    then_branch = t () => (float[8,4] s) { h = MatMul(x, d) s = MatMul(h, e) },
+    else_branch = f () => (float[8,4] r) { r = Identity(x) }>"""
+
+
+def test_bodies_are_planned_apart_inner_ones_first() -> None:
+    found = make_plans(graph(BRANCHES, inputs="float[8,4] x, bool q"), Scope())
+    assert [p.prefix for p in found] == ["y/0/", "y/1/", ""]
+    assert not found[0].nodes  # nobody has inferred the types of its values
+    entries = found[-1].left.to_json()
+    assert {entry["reason"] for entry in entries} == {"the types of its values are not known"}
+
+
+def test_bodies_of_other_operators_are_named() -> None:
+    body = "y = SequenceMap(q) <body = t (float[8,4] z) => (float[8,8] s) { s = MatMul(z, d) }>"
+    found = plan(body, inputs="seq(float[8,4]) q", outputs="seq(float[8,8]) y")
     assert found.left.to_json() == [
-        {"node": "s", "op": "MatMul", "reason": "it is in the body of a node If"}
+        {"node": "s", "op": "MatMul", "reason": "it is in the body of a node SequenceMap"}
     ]
 
 
