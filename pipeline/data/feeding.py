@@ -60,5 +60,22 @@ def feeds(source: DataSource, spec: ModelSpec, batch_size: int) -> Iterator[Feed
         yield Feed(inputs, batch.labels, count)
 
 
+def sample_dims(source: DataSource, spec: ModelSpec) -> dict[str, int]:
+    """Return the sizes that named dimensions of the inputs have in the first sample.
+
+    Raises:
+        SmithError: The data cannot be read or does not fit the model.
+    """
+    first = next(feeds(source, spec, 1), None)
+    if first is None:
+        return {}
+    return {
+        name: size
+        for value in spec.inputs
+        for name, size in zip(value.shape or (), first.inputs[value.name].shape, strict=False)
+        if isinstance(name, str)
+    }
+
+
 def _pad(array: Array, size: int) -> Array:
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])

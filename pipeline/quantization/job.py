@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from onnxsmith.artifact import Artifact
 from onnxsmith.numerics import numpy_dtype
 from onnxsmith.passes.base import PassContext, Samples
-from onnxsmith.pipeline.data import DataSource, feeds, fixed_batch, open_data
+from onnxsmith.pipeline.data import DataSource, feeds, fixed_batch, open_data, sample_dims
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 from onnxsmith.runtime.probe import probe_inputs
 from onnxsmith.spec import ModelSpec
@@ -34,7 +34,8 @@ class Job:
 
     Attributes:
         artifact: The float model; never edited.
-        request: What was asked for.
+        request: What was asked for; named dimensions that it leaves open have the sizes of the
+            data, so that speed is measured on inputs like the real ones.
         source: The calibration data; None without any, or for random data.
     """
 
@@ -49,9 +50,14 @@ class Job:
         Raises:
             SmithError: It cannot be read, or does not fit the model.
         """
-        if request.data is None or request.data == RANDOM:
-            return cls(artifact, request)
-        return cls(artifact, request, open_data(request.data, artifact.spec))
+        data, spec = request.data, artifact.spec
+        calibration = None if data is None or data == RANDOM else open_data(data, spec)
+        example = calibration
+        if example is None and request.eval_data is not None:
+            example = open_data(request.eval_data, spec)
+        if example is not None:
+            request = replace(request, dims={**sample_dims(example, spec), **request.dims})
+        return cls(artifact, request, calibration)
 
     @property
     def samples(self) -> Samples | None:

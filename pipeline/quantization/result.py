@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from onnxsmith.artifact import Artifact
@@ -27,6 +28,7 @@ class QuantizeResult:
         layers: What each layer costs, the most sensitive first, where that was asked for.
         layers_note: What the drops of the layers are; empty without any.
         speed: How fast the result is, where the mode measured it.
+        dims: Sizes of named dimensions to measure it at: those of the data, or of the request.
     """
 
     artifact: Artifact
@@ -38,6 +40,7 @@ class QuantizeResult:
     layers: tuple[LayerCost, ...] = ()
     layers_note: str = ""
     speed: Change | None = None
+    dims: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_float(self) -> tuple[dict[str, str], ...]:

@@ -38,7 +38,7 @@ def quantize(artifact: Artifact, request: QuantizeRequest) -> QuantizeResult:
             "give --sensitivity with --mode static or auto",
         )
     job = Job.open(artifact, request)
-    result = mode.run(job)
+    result = replace(mode.run(job), dims=job.request.dims)
     if request.sensitivity and not result.layers:
         layers, note = _layers(job)
         result = replace(result, layers=layers, layers_note=note)

@@ -322,7 +322,7 @@ def _quantize(
     result = quantize(artifact, request)
     change = result.speed
     if bench and request.mode != "auto":
-        settings = (request.target, request.threads, request.dims, request.seed)
+        settings = (request.target, request.threads, result.dims, request.seed)
         try:
             change = measure_change(artifact, result.artifact, *settings)
         except SmithError as error:

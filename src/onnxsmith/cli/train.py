@@ -19,7 +19,7 @@ from onnxsmith.cli.options import (
 
 if TYPE_CHECKING:
     from onnxsmith.artifact import Artifact
-    from onnxsmith.pipeline.training.request import Epoch, TrainResult
+    from onnxsmith.pipeline.training.request import Epoch, TrainRequest, TrainResult
 
 
 @click.command("train", cls=RecordCommand)
@@ -175,6 +175,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write TensorBoard's event files here.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a report with the learning curves.",
+)
 @target_option
 @threads_option
 @seed_option
@@ -195,7 +201,7 @@ def command(values: Mapping[str, Any]) -> None:
     adapter = values["adapter"]
     if adapter is not None and values["lora"] is None:
         raise UsageError("--adapter needs adapters to write", "give --lora rank=8")
-    for path in (target_file, values["log"], adapter):
+    for path in (target_file, values["log"], values["report"], adapter):
         if path is not None:
             check_writable(path)
     artifact = _load(values["source"], values["seed"])
@@ -209,6 +215,24 @@ def command(values: Mapping[str, Any]) -> None:
         with TrainingBar(epochs) as bar:
             result = train(artifact, request, lambda row: _show(row, epochs), bar.show)
     _finish(result, target_file, adapter, as_json)
+    if values["report"] is not None:
+        _write_report(values["report"], values["source"], target_file, artifact, request, result)
+
+
+def _write_report(
+    report: Path,
+    source: Path,
+    output: Path,
+    artifact: Artifact,
+    request: TrainRequest,
+    result: TrainResult,
+) -> None:
+    from onnxsmith.pipeline.report.html import to_html
+    from onnxsmith.pipeline.training.report import training_report
+    from onnxsmith.storage.atomic import write_text
+
+    made = training_report(source.name, output.name, artifact, request, result)
+    write_text(report, to_html(made))
 
 
 def _load(source: Path, seed: int) -> Artifact:
