@@ -93,10 +93,23 @@ class Pieces(TorchFunctionMode):
         return taken.computed(args[0])
 
 
-def cornered(graph: ir.Graph) -> list[ir.Value]:
-    """Return the inputs of a graph's nodes with corners, in the nodes' order."""
-    found = [node.inputs[0] for node in graph if node.op_type in _NODES]
-    return [value for value in found if value is not None]
+def cornered(graph: ir.Graph) -> list[tuple[str, bool]]:
+    """Return what goes into a graph's nodes with corners, in their order.
+
+    Of what a Relu gives its input is named, and that it is rectified: a gradient's graph may have
+    moved the Relu behind the pooling that reads it.
+    """
+    found = []
+    for node in graph:
+        if node.op_type in _NODES:
+            value = node.inputs[0]
+            assert value is not None  # none of them may leave it out
+            before = value.producer()
+            rectified = before is not None and before.op_type == "Relu"
+            if rectified and before is not None and before.inputs[0] is not None:
+                value = before.inputs[0]
+            found.append((value.name or "", rectified))
+    return found
 
 
 def differing(one: list[Corner], other: list[Corner]) -> int:

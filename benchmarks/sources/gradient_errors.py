@@ -78,7 +78,7 @@ class Comparison:
         threads: How many threads the runtime may use.
 
     Attributes:
-        corners: The values of the model that go into functions with corners.
+        corners: What goes into the model's functions with corners.
     """
 
     def __init__(self, network: nn.Module, x: torch.Tensor, threads: int = 4) -> None:
@@ -96,10 +96,11 @@ class Comparison:
         assert all(self._groups), "the exporter renamed a parameter"
         train_batch_norm(model.model)
         every = [name for group in self._groups for name in group]
+        self.corners = cornered(model.model.graph)
         made = gradients(model, model.spec.outputs[0].name, every).model
-        corners = cornered(made.graph)
-        made.graph.outputs.extend(v for v in dict.fromkeys(corners) if not v.is_graph_output())
-        self.corners = [value.name or "" for value in corners]
+        produced = {value.name: value for node in made.graph for value in node.outputs}
+        shown = dict.fromkeys(produced[name] for name, _ in self.corners)
+        made.graph.outputs.extend(value for value in shown if not value.is_graph_output())
         self._session = Session(Artifact(made), threads=threads)
 
     def __enter__(self) -> Comparison:
@@ -139,10 +140,11 @@ class Comparison:
             np.sum([found[f"{name}_gradient"].astype(np.float64) for name in group], axis=0)
             for group in self._groups
         ]
-        taken = [
-            corner.of(torch.from_numpy(found[name]))
-            for corner, name in zip(known, self.corners, strict=True)
+        given = [
+            torch.from_numpy(found[name]).clamp(0.0 if rectified else -torch.inf)
+            for name, rectified in self.corners
         ]
+        taken = [corner.of(value) for corner, value in zip(known, given, strict=True)]
         return gradients, taken
 
     def _autograd(

@@ -13,6 +13,7 @@ from onnxsmith.passes.autodiff.differentiate import differentiate
 from onnxsmith.passes.autodiff.path import may_flow
 from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.passes.autodiff.prepare import prepare
+from onnxsmith.passes.autodiff.relu_behind_pool import relu_behind_pool
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.plugins import suggestion
@@ -48,6 +49,7 @@ def gradients(
     }
     inputs = {v.name for v in graph.inputs}
     work = prepare(work, weights, custom)
+    relu_behind_pool(work)
     graph = work.graph
     result = next(v for v in graph.outputs if v.name == of)
     by_name = {v.name: v for v in graph.inputs}

@@ -15,6 +15,7 @@ from onnxsmith.passes.autodiff.per_example.clipped import clipped_gradients
 from onnxsmith.passes.autodiff.plain_batch_norm import plain_batch_norm
 from onnxsmith.passes.autodiff.prepare import OLDEST, prepare
 from onnxsmith.passes.autodiff.recomputation.recompute import recompute
+from onnxsmith.passes.autodiff.relu_behind_pool import relu_behind_pool
 from onnxsmith.passes.autodiff.writer import Writer, static_shape
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
@@ -104,6 +105,7 @@ def gradient_graph(
     contents = {name: work.graph.initializers[name].const_value for name in parameters}
     options = options or GradientOptions()
     work = prepare(work, [*parameters, *kept])
+    relu_behind_pool(work)
     if options.precision is not None:
         halve(work, options.precision)
     w = writer_for(work)

@@ -1,7 +1,6 @@
 """Gradients of normalizations.
 
-Source: the operators' definitions in ONNX; Ioffe and Szegedy, "Batch Normalization" (2015), for
-the gradient through mean and variance.
+Source: the operators' definitions in ONNX; Ba, Kiros and Hinton, "Layer Normalization" (2016).
 """
 
 from __future__ import annotations
@@ -34,32 +33,6 @@ def layer(b: Backward) -> Gradients:
     if bias is not None:
         gradients.append(w.sum_to(b.grad, bias, b.y))
     return gradients
-
-
-def batch(b: Backward) -> Gradients:
-    """As :func:`layer` over batch and places in training; else ``dx = g s r``, ``r`` fixed."""
-    w, x, scale = b.write, b.x(0), b.x(1)
-    axes = [0, *range(2, rank_of(x))]
-    spread = [1, -1, *[1] * (rank_of(x) - 2)]
-
-    def column(vector: ir.Value) -> ir.Value:
-        return w.cast(w.op("Reshape", vector, w.ints(spread)), x.dtype)
-
-    if b.int("training_mode", 0):
-        middle, inverse = batch_statistics(w, x, axes, b.float("epsilon", 1e-5))
-    else:
-        middle = column(b.x(3))
-        deviation = w.op("Add", b.x(4), w.number(b.float("epsilon", 1e-5), b.x(4)))
-        inverse = column(w.op("Reciprocal", w.op("Sqrt", deviation)))
-    normal = w.op("Mul", w.op("Sub", x, middle), inverse)
-    inner = w.op("Mul", b.grad, column(scale))
-    if b.int("training_mode", 0):
-        first = through(w, inner, normal, inverse, axes)
-    else:
-        first = w.op("Mul", inner, inverse)
-    second = w.reduce("ReduceSum", w.op("Mul", b.grad, normal), axes, keep=False)
-    third = w.reduce("ReduceSum", b.grad, axes, keep=False)
-    return [first, w.cast(second, scale.dtype), w.cast(third, b.x(2).dtype)]
 
 
 def batch_statistics(

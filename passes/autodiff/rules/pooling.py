@@ -1,4 +1,4 @@
-"""Gradients of pooling.
+"""Gradients of pooling, but for that by maxima.
 
 Windows may overlap, be dilated, and reach beyond the padding (``ceil_mode``).
 
@@ -12,43 +12,14 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from onnxsmith.passes.autodiff.backward import Backward, Gradients, NotDifferentiableError
+from onnxsmith.passes.autodiff.backward import Backward, Gradients
 from onnxsmith.passes.autodiff.rules.conv import (
     Window,
     spread_windows,
     static_shape_tail,
     window_of,
 )
-from onnxsmith.passes.autodiff.rules.indexing import add_at
 from onnxsmith.passes.autodiff.writer import BOOL, INT64, Array, rank_of
-
-
-def maximum(b: Backward) -> Gradients:
-    """The gradient goes to the place of each window's maximum, which MaxPool tells.
-
-    Windows that do not overlap are undone by MaxUnpool; else gradients are added up.
-    """
-    w, x = b.write, b.x()
-    if b.int("storage_order", 0):
-        raise NotDifferentiableError("its indices are in column order")
-    if len(b.node.outputs) < 2:
-        b.node.resize_outputs(2)
-    places = b.node.outputs[1]
-    if not places.name:
-        places.name, places.type = w.name("places"), ir.TensorType(INT64)
-        places.shape = b.y.shape
-    window = _simple_window(b)
-    apart = all(window.reach(i) <= window.strides[i] for i in range(window.rank))
-    # MaxUnpool takes no windows that reach beyond the input, but for its explicit padding.
-    inside = not b.int("ceil_mode", 0) and not b.string("auto_pad", "NOTSET").startswith("SAME")
-    if apart and inside and b.grad.dtype == ir.DataType.FLOAT and window.rank == 2:
-        attributes = {name: window.attributes[name] for name in ("kernel_shape", "strides", "pads")}
-        shape = w.shape_of(x)
-        return [w.op("MaxUnpool", b.grad, places, shape, attributes=attributes)]
-    flat = w.ints([-1])
-    field = w.fill(w.op("ReduceProd", w.shape_of(x), attributes={"keepdims": 1}), b.grad, 0)
-    index, values = w.op("Reshape", places, flat), w.op("Reshape", b.grad, flat)
-    return [w.reshape_like(add_at(b, field, index, values, 0), x)]
 
 
 def unpool(b: Backward) -> Gradients:
@@ -110,14 +81,6 @@ def spread_each(b: Backward, grad: ir.Value, window: Window) -> ir.Value:
     single = w.op("Reshape", grad, shape)
     kernel = w.constant(np.ones([1, 1, *window.kernel], grad.dtype.numpy()))
     return w.reshape_like(spread_windows(b, single, kernel, window, 1), b.x())
-
-
-def _simple_window(b: Backward) -> Window:
-    """Return the window without its automatic padding, which places do not depend on."""
-    kernel = b.ints("kernel_shape") or []
-    rank = len(kernel)
-    strides, dilations = b.ints("strides") or [1] * rank, b.ints("dilations") or [1] * rank
-    return Window(kernel, strides, dilations, b.ints("pads") or [0] * (2 * rank))
 
 
 def _counts(b: Backward, window: Window) -> ir.Value:
