@@ -53,7 +53,8 @@ def prepare(model: ir.Model, variables: Iterable[str], custom: Rules | None = No
     if any(node.domain == CONTRIBUTED for node in all_nodes(model)):
         # The runtime's own operators are known by what they are made of, not by rules.
         InferShapes().apply(model, PassContext())
-        Decompose().apply(model, PassContext())
+        while Decompose().apply(model, PassContext()).modified:
+            InferShapes().apply(model, PassContext())  # types behind what had no inference
     steps = f"convert-opset:opset={OLDEST},{_PASSES}" if 0 < current < OLDEST else _PASSES
     for step in PassPipeline.parse(steps).passes:
         model = step.apply(model, PassContext()).model

@@ -14,6 +14,7 @@ from onnxsmith.passes.fusion import (
     plain_attention,
     plain_embeddings,
     plain_norms,
+    plain_products,
     plain_rotary,
 )
 from onnxsmith.passes.fusion.contrib import DOMAIN, take_over
@@ -37,6 +38,9 @@ _CONTRIBUTED: dict[str, Writer] = {
     "BiasGelu": plain_activations.bias_gelu,
     "EmbedLayerNormalization": plain_embeddings.embed_layer_norm,
     "FastGelu": plain_activations.fast_gelu,
+    "FusedConv": plain_products.conv,
+    "FusedGemm": plain_products.gemm,
+    "FusedMatMul": plain_products.matmul,
     "Gelu": plain_activations.gelu,
     "MultiHeadAttention": plain_attention.separate,
     "QuickGelu": plain_activations.quick_gelu,
@@ -55,13 +59,15 @@ class Decompose(Pass):
     ``QuickGelu(x) = x Sigmoid(a x)``, ``HardSwish(x) = x HardSigmoid(x)``, normalizations as
     ``(x - mean) / deviation * g + b``, attention as ``Softmax(s Q K' + m) V``, rotary embedding as
     ``Concat(x1 cos - x2 sin, x2 cos + x1 sin)``. Normalizations of halves are computed in float32,
-    as their kernels do.
+    as their kernels do. FusedConv, FusedGemm and FusedMatMul, which the runtime writes into models
+    that it saves, become the product, the sum and the activation.
 
     Attributes:
         ops: Which operators, such as ``Gelu+Attention``; all that are known where it is empty.
 
     What is left alone: attention that rotates its operands, bounds its scores, or has a past, a
-    padding mask or a bias of its own; rotary embedding of a part of the heads or of neighbors;
+    padding mask or a bias of its own; products that turn batches around, and activations that the
+    runtime does not fuse; rotary embedding of a part of the heads or of neighbors;
     values of unknown element type; groups of values of unknown rank; scales of another element
     type; functions, and models below opset 13.
 

@@ -118,14 +118,14 @@ def differences(
         name: The input.
         runtime: Whether the runtime computes the values, for what the evaluator cannot.
     """
-    wide = _in_double(proto)
+    wide = in_double(proto)
     if not runtime:
-        return _differences(_evaluator(wide), feeds, of, name)
+        return _differences(evaluator(wide), feeds, of, name)
     with Session(Artifact.from_proto(wide)) as session:
         return _differences(session.run, feeds, of, name)
 
 
-def _evaluator(proto: onnx.ModelProto) -> Run:
+def evaluator(proto: onnx.ModelProto) -> Run:
     evaluator = ReferenceEvaluator(proto, new_ops=_OPERATORS)
     names = [output.name for output in proto.graph.output]
 
@@ -178,7 +178,7 @@ def check_gradients(
         for name in wrt:
             close(results[f"{name}_gradient"], expected[name], rtol, name)
     if double:
-        wide = gradients(Artifact.from_proto(_in_double(proto)), of, list(wrt))
+        wide = gradients(Artifact.from_proto(in_double(proto)), of, list(wrt))
         with Session(wide) as session:
             results = session.run({key: _wide(array) for key, array in feeds.items()})
         for name in wrt:
@@ -210,7 +210,7 @@ def _wide(array: Array) -> Array:
     return array.astype(np.float64) if array.dtype == np.float32 else array
 
 
-def _in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
+def in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with float64 in the place of float32."""
     wide = onnx.ModelProto()
     wide.CopyFrom(proto)

@@ -30,6 +30,8 @@ WEIGHTS |= {
     "row": np.arange(3)[None],
     "high": np.full((1, 1, 3, 1), [[[[0.3], [9], [-0.3]]]], np.float32),
 }
+WEIGHTS |= {"kernel": RNG.standard_normal((3, 3, 3)).astype(np.float32), "shift": WEIGHTS["b"][:3]}
+WEIGHTS |= {"rows": np.array([-1, 8]), "back": np.array([-1, 3, 8])}
 WEIGHTS |= {"heads": np.array([0, 0, 2, 4]), "flat": np.array([0, 0, 8])}
 
 PLAIN = {
@@ -45,6 +47,8 @@ PLAIN = {
         "Concat",
         "Unsqueeze",
     ),
+    *("Conv", "Gemm", "Relu", "LeakyRelu", "Clip", "Elu", "Softplus"),
+    *("Selu", "Softsign", "ThresholdedRelu"),
     *("Reciprocal", "MatMul", "Softmax", "Split", "Reshape", "Transpose", "Shape", "Cast", "If"),
 }
 MS = "com.microsoft"
@@ -74,6 +78,39 @@ FUSED = [
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 4, scale = 0.7>(x, s, s, , , k)"),
     (20, f"y = {MS}.Attention<num_heads = 2, unidirectional = 1>(x, w, wb)"),
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, s, x)"),
+    (20, f"y = {MS}.FusedMatMul<alpha = 0.3>(x, wq)"),
+    (20, f"y = {MS}.FusedMatMul<alpha = 0.3, transB = 1>(x, wq)"),
+    (20, f"t = {MS}.FusedMatMul<transA = 1>(x, s) y = MatMul(x, t)"),
+    *(
+        (20, f"y = {MS}.FusedConv<kernel_shape = [3], pads = [1, 1]{more}>({operands})")
+        for operands in ("x, kernel, shift", "x, kernel, shift, s", "x, kernel, , s")
+        for more in (
+            "",
+            ', activation = "Relu"',
+            ', activation = "LeakyRelu", activation_params = [0.3]',
+            ', activation = "Clip", activation_params = [-0.5, 0.7]',
+            ', activation = "Tanh"',
+            ', activation = "HardSigmoid", activation_params = [0.3, 0.4]',
+        )
+    ),
+    *(
+        (
+            20,
+            f"r = Reshape(x, rows) t = {MS}.FusedGemm<alpha = 0.7, beta = 0.2, transB = 1, activation = {more}>(r, wq, b) y = Reshape(t, back)",
+        )
+        for more in (
+            '"Relu"',
+            '"Sigmoid"',
+            '"LeakyRelu", activation_alpha = 0.3',
+            '"Softsign"',
+            '"Softplus"',
+            '"HardSigmoid", activation_alpha = 0.3, activation_beta = 0.4',
+            '"Tanh"',
+            '"Elu", activation_alpha = 0.3',
+            '"ThresholdedRelu", activation_alpha = 0.3',
+            '"Selu", activation_alpha = 1.3, activation_gamma = 1.1',
+        )
+    ),
     (20, f"y = {MS}.RotaryEmbedding(x, first, cos, sin)"),
     (20, f"y = {MS}.RotaryEmbedding(x, second, cos, sin)"),
     (
@@ -99,6 +136,8 @@ KEPT = [
     (20, f"y = {MS}.RotaryEmbedding<interleaved = 1>(x, first, cos, sin)"),
     (20, f"y = {MS}.RotaryEmbedding<num_heads = 1, rotary_embedding_dim = 4>(x, first, cos, sin)"),
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x, wb)"),
+    (20, f'y = {MS}.FusedConv<activation = "Gelu">(x, kernel)'),
+    (20, f"y = {MS}.FusedMatMul<transBatchA = 1>(x, s)"),
     (20, "y = Relu(x)"),
 ]
 

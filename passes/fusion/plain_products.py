@@ -1,0 +1,98 @@
+"""Products that are fused with what follows them, in terms of plainer operators.
+
+Source: the schemas of FusedConv, FusedGemm and FusedMatMul in ONNX Runtime's contributed operators,
+and how its optimizer writes their activations (fused_activation.cc).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from onnxsmith.passes.fusion.contrib import float_attribute, rank
+from onnxsmith.passes.fusion.plain import Plain, Values, typed
+from onnxsmith.passes.match import input_of, int_attribute
+
+_PARAMETERS = {
+    "": (), "Relu": (), "Sigmoid": (), "Tanh": (), "LeakyRelu": ("alpha",),
+    "HardSigmoid": ("alpha", "beta"), "Clip": ("min", "max"), "Elu": ("alpha",), "Softplus": (),
+    "Softsign": (), "ThresholdedRelu": ("alpha",), "Selu": ("alpha", "gamma"),
+}  # fmt: skip
+"""The activations, and the names of their parameters in the order they are given."""
+_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+
+
+def conv(plain: Plain, node: ir.Node) -> Values | None:
+    """Write ``activation(Conv(x, w, b) + z)``."""
+    x, weight, bias, added = (input_of(node, index) for index in range(4))
+    found = _activation(node)
+    given = node.attributes.get("activation_params")
+    if x is None or x.dtype is None or weight is None or found is None:
+        return None
+    if given is not None and given.is_ref():
+        return None
+    parameters = [] if given is None else list(given.as_floats())
+    if len(parameters) != len(_PARAMETERS[found]):
+        return None
+    operands = [x, weight] if bias is None else [x, weight, bias]
+    attributes = {name: node.attributes[name].value for name in _CONV if name in node.attributes}
+    result = plain.make("Conv", operands, attributes)
+    if added is not None:
+        result = plain.make("Add", [result, added])
+    return [_activated(plain, result, found, parameters)]
+
+
+def gemm(plain: Plain, node: ir.Node) -> Values | None:
+    """Write ``activation(alpha a b + beta c)``."""
+    a, b, c = typed(node), input_of(node, 1), input_of(node, 2)
+    found = _activation(node)
+    if a is None or b is None or not found or found == "Clip":
+        return None
+    given = [float_attribute(node, f"activation_{name}", 0.0) for name in _PARAMETERS[found]]
+    parameters = [number for number in given if number is not None]
+    if len(parameters) != len(given):
+        return None
+    names = ("alpha", "beta", "transA", "transB")
+    attributes = {name: node.attributes[name].value for name in names if name in node.attributes}
+    product = plain.make("Gemm", [a, b] if c is None else [a, b, c], attributes)
+    return [_activated(plain, product, found, parameters)]
+
+
+def matmul(plain: Plain, node: ir.Node) -> Values | None:
+    """Write ``alpha a b``, of operands whose last two dimensions may be turned around."""
+    a, b = typed(node), input_of(node, 1)
+    alpha = float_attribute(node, "alpha", 1.0)
+    if a is None or b is None or alpha is None:
+        return None
+    if any(int_attribute(node, f"transBatch{side}", 0) != 0 for side in "AB"):
+        return None
+    operands: list[ir.Value] = []
+    for value, side in ((a, "A"), (b, "B")):
+        turned, places = int_attribute(node, f"trans{side}", 0), rank(value)
+        if turned is None or (turned and (places is None or places < 1)):
+            return None
+        if turned and places is not None and places > 1:  # a vector stays as it is
+            order = [*range(places - 2), places - 1, places - 2]
+            operands.append(plain.make("Transpose", [value], {"perm": order}))
+        else:
+            operands.append(value)
+    product = plain.make("MatMul", operands)
+    return [product if alpha == 1 else plain.make("Mul", [product, plain.number(alpha, a)])]
+
+
+def _activation(node: ir.Node) -> str | None:
+    """Return the activation's name, empty where there is none; None where it is not known."""
+    attribute = node.attributes.get("activation")
+    if attribute is None:
+        return ""
+    name = None if attribute.is_ref() else attribute.as_string()
+    return name if name in _PARAMETERS else None
+
+
+def _activated(plain: Plain, x: ir.Value, name: str, parameters: Sequence[float]) -> ir.Value:
+    if not name:
+        return x
+    if name == "Clip":
+        return plain.make("Clip", [x, *(plain.number(bound, x) for bound in parameters)])
+    return plain.make(name, [x], dict(zip(_PARAMETERS[name], parameters, strict=True)))
