@@ -24,6 +24,7 @@ from onnxsmith.passes.quantization.dynamic import (
     embeddings,
     products,
     recurrent,
+    scans,
 )
 from onnxsmith.passes.quantization.dynamic.writer import LeaveFloat, Writer
 from onnxsmith.passes.quantization.select import LeftFloat
@@ -33,15 +34,15 @@ Rule = Callable[[Writer, ir.Node], None]
 _RULES: dict[tuple[str, str], Rule] = {
     ("", "Conv"): convolutions.conv,
     ("", "Gather"): embeddings.gather,
+    ("", "GRU"): scans.gru,
     ("", "Gemm"): products.gemm,
     ("", "LSTM"): recurrent.lstm,
     ("", "MatMul"): products.matmul,
+    ("", "RNN"): scans.rnn,
     (DOMAIN, "Attention"): attention.attention,
 }
 _UNKNOWN = {
     ("", "ConvTranspose"): "the runtime has no integer kernel for it",
-    ("", "GRU"): "the runtime has no integer kernel for it",
-    ("", "RNN"): "the runtime has no integer kernel for it",
     (DOMAIN, "EmbedLayerNormalization"): "its tables are part of the operator",
     (DOMAIN, "FusedMatMul"): "only plain products are quantized as they come",
 }
@@ -55,9 +56,10 @@ class QuantizeDynamic(QuantizingPass):
     ``MatMul(x, w) = s_x s_w MatMulInteger(Q(x), Q(w))`` with ``s_x`` and the zero point taken from
     each ``x``, once for all products that read it. Gemm likewise; tables of embeddings are stored
     in int8, once with a product's weight that is tied to them, and scaled after the rows are
-    taken; LSTM becomes the runtime's DynamicQuantizeLSTM,
-    and its Attention QAttention, or a product and MultiHeadAttention. Bodies of If, Loop, Scan and
-    functions are quantized as well; functions that get weights as arguments are inlined.
+    taken; LSTM becomes the runtime's DynamicQuantizeLSTM, and its Attention QAttention, or a
+    product and MultiHeadAttention; GRU and RNN of many units become products and a Scan. Bodies
+    of If, Loop, Scan and functions are quantized as well; functions that get weights as arguments
+    are inlined.
 
     Options:
         per_channel: Each output channel has a scale of its own.

@@ -13,7 +13,8 @@ from onnxsmith.passes.base import PassContext, PassResult
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.inline_functions import InlineFunctions
 from onnxsmith.passes.cleanup.remove_unused_nodes import sweep
-from onnxsmith.passes.match import STANDARD, is_op
+from onnxsmith.passes.fusion.contrib import DOMAIN, declare
+from onnxsmith.passes.match import STANDARD, all_nodes, is_op
 from onnxsmith.passes.quantization.affine import LIMITS
 from onnxsmith.passes.quantization.base import QuantizingPass
 from onnxsmith.passes.quantization.calibration.bodies import WITH_BODIES, value_keys
@@ -21,6 +22,7 @@ from onnxsmith.passes.quantization.calibration.ranges import Method, Ranges, mea
 from onnxsmith.passes.quantization.calibration.samples import describe_data, refuse_poor_data
 from onnxsmith.passes.quantization.detect import refuse_quantized
 from onnxsmith.passes.quantization.select import Selection
+from onnxsmith.passes.quantization.static.as_they_come import quantize_as_they_come
 from onnxsmith.passes.quantization.static.operators import find
 from onnxsmith.passes.quantization.static.place import Placer
 from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plans
@@ -47,6 +49,8 @@ class QuantizeStatic(QuantizingPass):
     int32 at the scale ``s_x s_w``, tables of embeddings int8. A Relu, or a Clip from 0, costs
     nothing: rounding clips as well. Bodies of If, Loop and Scan are quantized as the graph is, with
     ranges over all branches and turns that the data take; functions with products are inlined.
+    On CPUs recurrent layers and fused attention are quantized as they come, for the runtime has no
+    kernels of known ranges for them: see ``quantize-dynamic``.
 
     Options:
         per_channel: One scale an output channel of a weight, or one a weight.
@@ -134,10 +138,17 @@ class QuantizeStatic(QuantizingPass):
             kept = {value: found.ranges[keys[value]] for value in plan.values()}
             limits |= {keys[value]: limit for value, limit in kept.items()}
             placer.place(plan, fit_values(plan, kept, style, self._wide(plan)))
-        store_tables(model.graph, plans[-1].left, self.selection, style, placer.matrices)
+        left = plans[-1].left
+        store_tables(model.graph, left, self.selection, style, placer.matrices)
+        here = context.target.providers[0] == _CPU
+        more = quantize_as_they_come(model.graph, left, self.selection, style) if here else 0
+        if any(node.domain == DOMAIN for node in all_nodes(model)):
+            declare(model)
         sweep(model.graph)
         words = _unchanging(limits)
-        return PassResult(model, True, self._details(context, plans, found, style, words))
+        details = self._details(context, plans, found, style, words)
+        details["quantized"] += more
+        return PassResult(model, True, {**details, "as_they_come": more} if more else details)
 
     def layers(self, model: ir.Model, found: Ranges, context: PassContext) -> list[ir.Node]:
         """Return the convolutions and matrix products that :meth:`write` would quantize."""
@@ -250,7 +261,7 @@ def _refuse_nothing(plans: Sequence[Plan]) -> None:
     raise SmithError(
         "nothing in the model can be quantized"
         + (f": {'; '.join(reasons[:3])}" if reasons else ""),
-        "only convolutions and matrix products can; see 'onnxsmith inspect'",
+        "only convolutions and matrix products can; --mode dynamic also takes recurrent layers",
     )
 
 
