@@ -213,6 +213,7 @@ def update_graph(
     average: float | None = None,
     masked: bool = False,
     grouped: bool = False,
+    fused: bool = False,
 ) -> Artifact:
     """Return the graph of one update.
 
@@ -228,6 +229,8 @@ def update_graph(
         average: Keep a moving average of the parameters: how much of it stays in each update.
         masked: Keep parameters zero where the input ``mask`` is zero.
         grouped: Decay parameters only where the input ``decays`` is one.
+        fused: Let one operator, which one thread computes, multiply a vector and add to it, where
+            there is one for the shape and the type.
     """
     graph = ir.Graph([], [], nodes=[], opset_imports={"": OLDEST}, name="update")
     w = Writer(graph, OLDEST, "u")
@@ -243,7 +246,8 @@ def update_graph(
     if scaled:
         gradient = w.op("Mul", gradient, w.cast(add("scale", ir.DataType.FLOAT, []), dtype))
     decays = add("decays", dtype, shape) if grouped and optimizer.decay else None
-    moment = Moment(w.cast(rate, dtype), w.cast(step, dtype), decays)
+    fused = fused and len(shape) == 1 and dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+    moment = Moment(w.cast(rate, dtype), w.cast(step, dtype), decays, fused)
     update = optimizer.update(w, parameter, gradient, states, moment)
     new = update.parameter
     if masked:

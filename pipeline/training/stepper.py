@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from onnxsmith.runtime.memory import Array, Memory
 from onnxsmith.runtime.session import Binding, Session
 from onnxsmith.target import TARGETS, Target
 
+_FEW_THREADS, _SMALL_VECTOR = 2, 2**20
 _NOISE = 0x6E6F697365  # apart from all other chances of the same seed
 
 
@@ -335,8 +337,17 @@ class Stepper:
                 average=options.average,
                 masked=options.keep_zeros,
                 grouped=self._grouped,
+                fused=self._fused,
             )
         )
+
+    @property
+    def _fused(self) -> bool:
+        """Whether products and sums of the update are one operator, which one thread computes."""
+        if self.vectors["parameter"].device != "cpu":
+            return False
+        threads = self.options.threads or os.cpu_count() or 1
+        return threads <= _FEW_THREADS or self.layout.size <= _SMALL_VECTOR
 
     @property
     def _grouped(self) -> bool:

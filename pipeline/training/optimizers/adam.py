@@ -12,16 +12,20 @@ from onnxsmith.pipeline.training.optimizers.base import (
     Moment,
     Optimizer,
     Update,
-    blend,
+    affine,
     check_share,
+    decayed,
 )
+
+_SMALLEST = 1.2e-38  # a normal number of float32, whose inverse is one too
 
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """``m = a m + (1 - a) g``, ``v = b v + (1 - b) g^2``, ``p - rate m' / (sqrt(v') + e)``.
+    """``m = a m + g``, ``v = b v + g^2``, ``p - rate m' / (sqrt(v') + e)``.
 
-    ``m' = m / (1 - a^t)`` and ``v' = v / (1 - b^t)`` at update ``t``; ``decay`` adds ``decay p`` to
+    ``m' = m / (1 + a + .. + a^(t-1))`` and ``v' = v / (1 + b + .. + b^(t-1))`` at update ``t`` are
+    the paper's corrected means, of sums that save it two products; ``decay`` adds ``decay p`` to
     the gradient.
 
     Attributes:
@@ -32,7 +36,7 @@ class Adam(Optimizer):
     Source: Kingma and Ba, "Adam" (2015).
     """
 
-    states: ClassVar[tuple[str, ...]] = ("mean", "square")
+    states: ClassVar[tuple[str, ...]] = ("gradients", "squares")
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -63,21 +67,25 @@ class Adam(Optimizer):
         moment: Moment,
     ) -> Update:
         """Write the step itself, on a parameter that may have been shrunk."""
-        mean, square = self.moments(w, gradient, states)
-        rise = w.op("Sqrt", _correction(w, self.beta2, moment.step))
-        rate = w.op("Div", w.op("Mul", moment.rate, rise), _correction(w, self.beta1, moment.step))
+        slopes, squares = self.sums(w, gradient, states, moment)
+        rise = w.op("Sqrt", _weight(w, self.beta2, moment.step))
+        rate = w.op("Div", w.op("Mul", moment.rate, rise), _weight(w, self.beta1, moment.step))
         tiny = w.op("Mul", rise, w.number(self.epsilon, rise))
-        size = w.op("Add", w.op("Sqrt", square), w.cast(tiny, square.dtype))
-        way = w.op("Div", mean, size)
-        new = w.op("Sub", parameter, w.op("Mul", way, w.cast(rate, way.dtype)))
-        return Update(new, {"mean": mean, "square": square})
+        size = w.op("Sqrt", squares)
+        if moment.fused:
+            way = w.op("Div", slopes, _over_rate(w, size, rate, tiny))
+        else:
+            size = w.op("Add", size, w.cast(tiny, size.dtype))
+            way = w.op("Mul", w.op("Div", slopes, size), w.cast(rate, size.dtype))
+        return Update(w.op("Sub", parameter, way), {"gradients": slopes, "squares": squares})
 
-    def moments(
-        self, w: Writer, gradient: ir.Value, states: dict[str, ir.Value]
+    def sums(
+        self, w: Writer, gradient: ir.Value, states: dict[str, ir.Value], moment: Moment
     ) -> tuple[ir.Value, ir.Value]:
-        """Return the new mean of the gradient and of its square."""
-        mean = blend(w, states["mean"], gradient, self.beta1)
-        return mean, blend(w, states["square"], w.op("Mul", gradient, gradient), self.beta2)
+        """Return the new decaying sums of the gradient and of its square."""
+        slopes = w.op("Add", decayed(w, states["gradients"], self.beta1, moment), gradient)
+        square = w.op("Mul", gradient, gradient)
+        return slopes, w.op("Add", decayed(w, states["squares"], self.beta2, moment), square)
 
 
 @dataclass(frozen=True)
@@ -122,12 +130,12 @@ class Lamb(Adam):
         moment: Moment,
     ) -> Update:
         """Write the update; where a norm is zero the step is taken as it is."""
-        mean, square = self.moments(w, gradient, states)
-        first = w.cast(_correction(w, self.beta1, moment.step), mean.dtype)
-        second = w.cast(_correction(w, self.beta2, moment.step), mean.dtype)
-        size = w.op("Sqrt", w.op("Div", square, second))
+        slopes, squares = self.sums(w, gradient, states, moment)
+        first = w.cast(_weight(w, self.beta1, moment.step), slopes.dtype)
+        second = w.cast(_weight(w, self.beta2, moment.step), slopes.dtype)
+        size = w.op("Sqrt", w.op("Div", squares, second))
         size = w.op("Add", size, w.number(self.epsilon, size))
-        way = w.op("Div", w.op("Div", mean, first), size)
+        way = w.op("Div", w.op("Div", slopes, first), size)
         way = self.with_penalty(w, parameter, way, moment)
         long, step = _norm(w, parameter), _norm(w, way)
         zero, one = w.number(0, long), w.number(1, long)
@@ -136,12 +144,22 @@ class Lamb(Adam):
         trust = w.op("Where", there, w.op("Div", long, safe), one, dtype=step.dtype)
         rate = w.op("Mul", w.cast(moment.rate, trust.dtype), trust)
         new = w.op("Sub", parameter, w.op("Mul", way, rate))
-        return Update(new, {"mean": mean, "square": square})
+        return Update(new, {"gradients": slopes, "squares": squares})
 
 
-def _correction(w: Writer, beta: float, step: ir.Value) -> ir.Value:
-    """Return ``1 - beta^t``."""
-    return w.op("Sub", w.number(1, step), w.op("Pow", w.number(beta, step), step))
+def _weight(w: Writer, beta: float, step: ir.Value) -> ir.Value:
+    """Return ``1 + b + .. + b^(t-1)``, the sum of the weights in a decaying sum."""
+    rest = w.op("Sub", w.number(1, step), w.op("Pow", w.number(beta, step), step))
+    return w.op("Div", rest, w.number(1 - beta, step))
+
+
+def _over_rate(w: Writer, size: ir.Value, rate: ir.Value, tiny: ir.Value) -> ir.Value:
+    """Return ``(size + tiny) / rate``, where a rate of zero is next to zero."""
+    rate = w.op("Max", rate, w.number(_SMALLEST, rate))
+    vector = w.ints([1])
+    factor = w.op("Reshape", w.op("Reciprocal", rate), vector)
+    plus = w.op("Reshape", w.op("Div", tiny, rate), vector)
+    return affine(w, size, w.cast(factor, size.dtype), w.cast(plus, size.dtype))
 
 
 def _norm(w: Writer, value: ir.Value) -> ir.Value:

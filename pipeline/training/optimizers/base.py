@@ -6,6 +6,7 @@ import abc
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxsmith.errors import UsageError
@@ -22,11 +23,14 @@ class Moment:
         rate: The learning rate, a float32 scalar.
         step: The number of this update, from 1, a float32 scalar.
         decays: One where a parameter decays and zero where not; None where all do.
+        fused: Whether a product and a sum of vectors may be one operator, which one thread
+            computes, instead of two, which several may share.
     """
 
     rate: ir.Value
     step: ir.Value
     decays: ir.Value | None = None
+    fused: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,37 @@ class Optimizer(abc.ABC):
         return w.op("Mul", parameter, w.op("Sub", w.number(1, keep), keep))
 
 
-def blend(w: Writer, old: ir.Value, new: ir.Value, keep: float) -> ir.Value:
+def blend(w: Writer, old: ir.Value, new: ir.Value, keep: float, moment: Moment) -> ir.Value:
     """Return ``keep old + (1 - keep) new``, kept from vanishing."""
-    kept = w.op("Mul", old, w.number(keep, old))
-    return w.op("Add", kept, floored(w, w.op("Mul", new, w.number(1 - keep, new))))
+    return w.op("Add", decayed(w, old, keep, moment), w.op("Mul", new, w.number(1 - keep, new)))
+
+
+def decayed(w: Writer, old: ir.Value, keep: float, moment: Moment) -> ir.Value:
+    """Return what stays of a state, ``keep old``, kept from vanishing."""
+    if not moment.fused:
+        return floored(w, w.op("Mul", old, w.number(keep, old)))
+    assert old.dtype is not None  # graphs of updates are typed
+    numbers = np.array([[keep], [_FLOOR]], old.dtype.numpy())
+    return affine(w, old, *(w.constant(number) for number in numbers))
+
+
+def affine(w: Writer, vector: ir.Value, factor: ir.Value, plus: ir.Value) -> ir.Value:
+    """Return ``factor vector + plus`` in one pass over memory.
+
+    The inference form of batch normalization is the only operator of the runtime's CPU provider
+    that multiplies and adds.
+
+    Args:
+        w: Writes it.
+        vector: Of float32 or float64.
+        factor: A vector of one element, finite.
+        plus: A vector of one element.
+    """
+    assert vector.dtype is not None  # graphs of updates are typed
+    zero, one = (w.constant(np.array([n], vector.dtype.numpy())) for n in (0, 1))
+    flat = w.op("Reshape", vector, w.ints([1, 1, -1]))
+    result = w.op("BatchNormalization", flat, factor, plus, zero, one, attributes={"epsilon": 0.0})
+    return w.op("Reshape", result, w.ints([-1]))
 
 
 def floored(w: Writer, value: ir.Value) -> ir.Value:

@@ -47,7 +47,7 @@ class RmsProp(Optimizer):
     ) -> Update:
         """Write the update."""
         gradient = self.with_penalty(w, parameter, gradient, moment)
-        square = blend(w, states["square"], w.op("Mul", gradient, gradient), self.alpha)
+        square = blend(w, states["square"], w.op("Mul", gradient, gradient), self.alpha, moment)
         return Update(
             _scaled(w, parameter, gradient, square, self.epsilon, moment.rate), {"square": square}
         )

@@ -13,6 +13,7 @@ from onnxsmith.pipeline.training.optimizers.base import (
     Optimizer,
     Update,
     check_share,
+    decayed,
     floored,
 )
 
@@ -67,9 +68,11 @@ class Momentum(Optimizer):
     ) -> Update:
         """Write the update."""
         gradient = self.with_penalty(w, parameter, gradient, moment)
-        share = w.number(self.momentum, gradient)
-        velocity = w.op("Add", w.op("Mul", states["velocity"], share), floored(w, gradient))
-        way = w.op("Add", gradient, w.op("Mul", velocity, share)) if self.nesterov else velocity
+        velocity = w.op("Add", decayed(w, states["velocity"], self.momentum, moment), gradient)
+        way = velocity
+        if self.nesterov:
+            share = w.number(self.momentum, gradient)
+            way = w.op("Add", gradient, w.op("Mul", velocity, share))
         new = w.op("Sub", parameter, w.op("Mul", way, moment.rate))
         return Update(new, {"velocity": velocity})
 

@@ -77,13 +77,14 @@ CASES: dict[str, Formula] = {
 }
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("text", CASES)
-def test_updates_in_place_are_the_formula(text: str) -> None:
+def test_updates_in_place_are_the_formula(text: str, fused: bool) -> None:
     rng = np.random.default_rng(2)
     optimizer = make_optimizer(text)
     start = rng.normal(size=SIZE)
     gradients = rng.normal(size=(STEPS, SIZE))
-    made = update_graph(optimizer, ir.DataType.FLOAT, ("size",), average=0.9)
+    made = update_graph(optimizer, ir.DataType.FLOAT, ("size",), average=0.9, fused=fused)
     words = ("parameter", "gradient", "average", *optimizer.states)
     held = {word: Memory(SIZE, np.dtype(np.float32)) for word in words}
     scalars = {word: Memory(1, np.dtype(np.float32)) for word in ("rate", "step", "scale")}
@@ -109,12 +110,43 @@ def test_updates_in_place_are_the_formula(text: str) -> None:
             np.testing.assert_allclose(held["average"].read(), average, rtol=3e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
-def test_nothing_is_read_after_it_was_written_over(name: str) -> None:
+def test_nothing_is_read_after_it_was_written_over(name: str, fused: bool) -> None:
     optimizer = make_optimizer(f"{name}:decay=0.1")
-    made = update_graph(optimizer, ir.DataType.FLOAT, (3, 4), average=0.9, masked=True)
+    made = update_graph(
+        optimizer, ir.DataType.FLOAT, (12,) if fused else (3, 4), average=0.9, masked=True,
+        fused=fused,
+    )  # fmt: skip
     places = {value.name: value.name[4:] for value in made.spec.outputs}
     assert overwritten_too_early(made.model, places) == []
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("text", ["adam", "adamw:decay=0.1", "momentum", "rmsprop"])
+def test_a_rate_of_zero_moves_nothing(text: str, fused: bool) -> None:
+    optimizer = make_optimizer(text)
+    made = update_graph(optimizer, ir.DataType.FLOAT, ("size",), scaled=False, fused=fused)
+    start = np.array([1.0, -2.0, 0.0, 1e-20], np.float32)
+    feeds = {"parameter": start, "gradient": np.array([3.0, -1e-9, 1e4, 0.0], np.float32)}
+    feeds |= {"rate": np.array(0, np.float32), "step": np.array(1, np.float32)}
+    feeds |= {word: np.zeros(4, np.float32) for word in optimizer.states}
+    wanted = {value.name for value in made.spec.inputs}
+    with Session(made) as session:
+        found = session.run({k: v for k, v in feeds.items() if k in wanted})["new_parameter"]
+    np.testing.assert_allclose(found, start, rtol=0, atol=1e-37)
+
+
+def test_one_operator_multiplies_and_adds_where_it_may() -> None:
+    def kinds(dtype: ir.DataType, shape: tuple[int | str, ...], fused: bool) -> list[str]:
+        made = update_graph(make_optimizer("adam"), dtype, shape, scaled=False, fused=fused)
+        return [node.op_type for node in made.model.graph]
+
+    assert kinds(ir.DataType.FLOAT, ("size",), True).count("BatchNormalization") == 3
+    assert kinds(ir.DataType.DOUBLE, ("size",), True).count("BatchNormalization") == 3
+    assert "BatchNormalization" not in kinds(ir.DataType.FLOAT, ("size",), False)
+    assert "BatchNormalization" not in kinds(ir.DataType.FLOAT16, ("size",), True)
+    assert "BatchNormalization" not in kinds(ir.DataType.FLOAT, (3, 4), True)
 
 
 def test_a_reader_that_may_come_late_is_seen() -> None:

@@ -14,9 +14,10 @@ from onnxsmith.runtime.session import Session
 SMALLEST = np.finfo(np.float32).smallest_normal
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if make_optimizer(n).states])
-def test_states_of_dead_units_never_become_too_small(name: str) -> None:
-    made = update_graph(make_optimizer(name), ir.DataType.FLOAT, ("size",))
+def test_states_of_dead_units_never_become_too_small(name: str, fused: bool) -> None:
+    made = update_graph(make_optimizer(name), ir.DataType.FLOAT, ("size",), fused=fused)
     start = {word: 1.0 for word in ("parameter", "rate", "step", "scale")}
     feeds = {
         value.name: np.full([1] if value.shape else [], start.get(value.name, 1e-35), np.float32)
