@@ -1,0 +1,25 @@
+"""No rule races: many runs on several threads give one gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.passes.autodiff.checking import check_repeats
+from tests.passes.autodiff.repeats import CASES, case_of
+
+from onnxsmith.artifact import Artifact
+from onnxsmith.passes.autodiff.gradients import gradients
+from onnxsmith.passes.autodiff.table import RULES
+
+
+def test_every_rule_has_a_case() -> None:
+    assert set(CASES) == set(RULES)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_fifty_runs_give_one_gradient(name: str) -> None:
+    proto, feeds = case_of(name)
+    assert name in {node.op_type for node in proto.graph.node}
+    wrt = [word for word, array in feeds.items() if array.dtype == np.float32]
+    made = gradients(Artifact.from_proto(proto), "y", wrt)
+    check_repeats(made, feeds)
