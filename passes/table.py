@@ -79,6 +79,7 @@ PASSES = Table(
         "set-session": "onnxsmith.passes.layout.set_session:SetSession",
         "set-shapes": "onnxsmith.passes.layout.set_shapes:SetShapes",
         "settle-reshapes": "onnxsmith.passes.cleanup.settle_reshapes:SettleReshapes",
+        "shuffle-conv-transposes": "onnxsmith.passes.quantization.shuffle_conv_transposes:ShuffleConvTransposes",
         "sink-shapes": "onnxsmith.passes.cleanup.sink_shapes:SinkShapes",
         "smooth-quant": "onnxsmith.passes.quantization.smooth_quant:SmoothQuant",
         "sort-nodes": "onnxsmith.passes.cleanup.sort_nodes:SortNodes",

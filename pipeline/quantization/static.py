@@ -18,12 +18,14 @@ from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
 from onnxsmith.passes.quantization.fuse_qdq import FuseQdq
 from onnxsmith.passes.quantization.pool_means import PoolMeans
 from onnxsmith.passes.quantization.quantize_static import Choice, QuantizeStatic
+from onnxsmith.passes.quantization.shuffle_conv_transposes import ShuffleConvTransposes
 from onnxsmith.pipeline.quantization.mode import APART, Mode
 from onnxsmith.pipeline.quantization.request import QuantizeRequest
 
 # The fusions into standard operators: those of the runtime's own domain have no integer kernels.
 _PRESET = "cpu"
-# In float, Swish is one node of the runtime's; in integers it would be two slow ones.
+# In float, Swish is one node of the runtime's; in integers it would be two slow ones. Transposed
+# convolutions have no integer kernel there.
 _CPU = "CPUExecutionProvider"
 # DequantizeLinear takes one scale a channel since opset 13, and types of other sizes since 21.
 _CHANNEL_OPSET, _SIZES_OPSET = 13, 21
@@ -37,12 +39,13 @@ class StaticMode(Mode):
 
     def passes(self, artifact: Artifact, request: QuantizeRequest) -> Sequence[Pass]:
         """Return the passes: what makes the float model as simple as can be comes first."""
+        on_cpu: list[Pass] = [FuseSwish(), ShuffleConvTransposes(request.exclude, request.only)]
         return [
             *PassPipeline.preset(_PRESET).passes,
             FoldConstants(untie=True),
             APART,
             *_newer(artifact, request),
-            *([FuseSwish()] if request.target.providers[0] == _CPU else []),
+            *(on_cpu if request.target.providers[0] == _CPU else []),
             PoolMeans(),
             FlattenBiases(),
             InferShapes(),  # values of bodies are calibrated where their types are known

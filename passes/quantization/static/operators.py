@@ -146,6 +146,7 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": Operator("arithmetic", needs_reader=True),
     "Sigmoid": Operator("arithmetic", needs_reader=True),
     "MaxPool": Operator("move", _max_pool),
+    "DepthToSpace": Operator("move"),
     "Resize": Operator("move", _resize, inputs=_FIRST),
     "Expand": Operator("move", inputs=_FIRST),
     "Flatten": Operator("move"),
