@@ -91,7 +91,7 @@ class QuantizeRecipe(_Part):
     allow_poor_data: bool = Field(False, description="Calibrate on random data or few samples.")
     per_channel: bool = True
     reduce_range: bool | None = Field(None, description="7-bit weights; the machine's if omitted.")
-    method: Literal["minmax", "moving-average", "percentile", "entropy", "mse"] = "minmax"
+    method: Literal["minmax", "moving-average", "percentile", "entropy", "mse"] = "mse"
     activations: Literal["auto", "uint8", "int8", "uint16", "int16"] = "auto"
     wide: tuple[str, ...] = Field((), description="Nodes whose activations have 16 bits (static).")
     weights: Literal["int8", "int4"] = "int8"

@@ -27,7 +27,28 @@ Case = tuple[nn.Module, tuple[torch.Tensor, ...], list[str]]
 def _vision(name: str) -> Case:
     from torchvision import models
 
-    return getattr(models, name)(weights=None).eval(), (torch.randn(1, 3, 224, 224),), ["image"]
+    network = getattr(models, name)(weights=None).eval()
+    _keep_size(network, torch.randn(8, 3, 224, 224))
+    return network, (torch.randn(1, 3, 224, 224),), ["image"]
+
+
+def _keep_size(network: nn.Module, images: torch.Tensor) -> None:
+    """Let batch normalizations divide by the root mean square of what they read, as if trained.
+
+    Those of a new network change nothing, and values fade from layer to layer: MobileNetV2's
+    outputs are near 1e-10 then, which quantizers with a least scale round to 0. Means are left
+    in: without them a network of random weights would magnify every error.
+    """
+
+    def measure(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        module.running_var.fill_(inputs[0].square().mean())
+
+    found = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [module.register_forward_pre_hook(measure) for module in found]
+    with torch.no_grad():
+        network(images)
+    for hook in hooks:
+        hook.remove()
 
 
 class _Only(nn.Module):

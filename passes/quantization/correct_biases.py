@@ -140,16 +140,18 @@ def mean_shifts(
 
 
 def _shift(graph: ir.Graph, value: ir.Value, node: ir.Node, error: Array) -> ir.Value:
-    """Append what a layer makes with errors for weights, averaged for each output channel."""
-    axis = _channel_axis(node)
+    """Append what a layer makes with errors for weights, averaged for each output channel.
+
+    A layer is linear: what it makes of the mean sample is the mean of what it makes.
+    """
     attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-    made = ir.node(node.op_type, [value, constant(graph, error)], attributes)
-    graph.append(made)
-    if node.op_type == "Conv":
-        result, axes = made.outputs[0], np.array([0, *range(2, error.ndim)])
-    else:
-        result, axes = rows_of(graph, made.outputs[0], error.shape[axis]), np.array([0])
-    return append(graph, "ReduceMean", result, constant(graph, axes), keepdims=0)
+    if not int_attribute(node, "transA", 0):  # there, samples are not the first axis
+        if node.op_type != "Conv":
+            value = rows_of(graph, value, error.shape[1 - _channel_axis(node)])
+        value = append(graph, "ReduceMean", value, constant(graph, np.array([0])), keepdims=1)
+    made = append(graph, node.op_type, value, constant(graph, error), **attributes)
+    axes = np.array([0, *range(2, error.ndim)])
+    return append(graph, "ReduceMean", made, constant(graph, axes), keepdims=0)
 
 
 def add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:

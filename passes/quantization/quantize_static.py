@@ -26,7 +26,7 @@ from onnxsmith.passes.quantization.static.as_they_come import quantize_as_they_c
 from onnxsmith.passes.quantization.static.operators import find
 from onnxsmith.passes.quantization.static.place import Placer
 from onnxsmith.passes.quantization.static.plan import Plan, Scope, give_up, make_plans
-from onnxsmith.passes.quantization.static.scales import Style, fit_values
+from onnxsmith.passes.quantization.static.scales import Style, fit_values, widened
 from onnxsmith.passes.quantization.static.tables import store_tables
 from onnxsmith.runtime.cpu import products_saturate
 from onnxsmith.target import Target
@@ -81,7 +81,7 @@ class QuantizeStatic(QuantizingPass):
 
     per_channel: bool = True
     reduce_range: Choice = "auto"
-    method: Method = "minmax"
+    method: Method = "mse"
     samples: int = 256
     activations: Literal["auto", "uint8", "int8", "uint16", "int16"] = "auto"
     weights: Literal["int8", "int4"] = "int8"
@@ -116,11 +116,14 @@ class QuantizeStatic(QuantizingPass):
         refuse_poor_data(context, self.allow_poor_data)
         plans = make_plans(model.graph, replace(scope, selection=Selection()))
         _refuse_nothing(plans)
-        least, most = LIMITS[style.activations]
-        keys = value_keys(model.graph)
-        names = list(dict.fromkeys(keys[value] for plan in plans for value in plan.values()))
-        levels = most - least + 1
-        return measure_ranges(model, names, context.samples, self.method, self.samples, levels)
+        keys, levels = value_keys(model.graph), {}
+        few, many = _levels(style.activations), _levels(widened(style.activations))
+        for plan in plans:
+            wide = self._wide(plan)
+            levels |= {keys[value]: many if value in wide else few for value in plan.values()}
+        return measure_ranges(
+            model, list(levels), context.samples, self.method, self.samples, levels
+        )
 
     def write(self, model: ir.Model, found: Ranges, context: PassContext) -> PassResult:
         """Quantize a model with ranges that :meth:`calibrate` found; there may be many of one.
@@ -223,6 +226,12 @@ class QuantizeStatic(QuantizingPass):
             **described,
             **({"warnings": warnings} if warnings else {}),
         }
+
+
+def _levels(dtype: ir.DataType) -> int:
+    """Return how many integers a type holds."""
+    least, most = LIMITS[dtype]
+    return most - least + 1
 
 
 def _slow(target: Target, style: Style, wide: bool) -> list[str]:

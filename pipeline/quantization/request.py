@@ -65,7 +65,7 @@ class QuantizeRequest:
     only: tuple[str, ...] = ()
     per_channel: bool = True
     reduce_range: bool | None = None
-    method: Method = "minmax"
+    method: Method = "mse"
     samples: int = 256
     activations: Activations = "auto"
     wide: tuple[str, ...] = ()

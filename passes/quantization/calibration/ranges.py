@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,7 +55,12 @@ class Ranges:
 
 
 def measure_ranges(
-    model: ir.Model, names: Sequence[str], samples: Samples, method: Method, limit: int, levels: int
+    model: ir.Model,
+    names: Sequence[str],
+    samples: Samples,
+    method: Method,
+    limit: int,
+    levels: int | Mapping[str, int],
 ) -> Ranges:
     """Return the ranges of float tensors, those in the bodies of If, Loop and Scan included.
 
@@ -71,7 +76,7 @@ def measure_ranges(
         samples: Batches of inputs.
         method: How to choose.
         limit: Most batches to read.
-        levels: How many integers there are; 256 for 8 bits.
+        levels: How many integers there are, for all or for each tensor; 256 for 8 bits.
 
     Raises:
         SmithError: The data are empty, or hold NaN or infinity.
@@ -91,12 +96,13 @@ def measure_ranges(
             totals[name] += counts
     for name, counts in totals.items():
         histogram = Histogram(counts, *found.ranges[name])
+        integers = levels if isinstance(levels, int) else levels[name]
         if method == "percentile":
             found.ranges[name] = percentile(histogram)
         elif method == "entropy":
-            found.ranges[name] = least_divergence(histogram, levels)
+            found.ranges[name] = least_divergence(histogram, integers)
         else:
-            found.ranges[name] = least_error(histogram, levels)
+            found.ranges[name] = least_error(histogram, integers)
     return found
 
 

@@ -67,12 +67,17 @@ def fit_values(
         high = max(ranges[value][1] for value in values)
         dtype = style.activations
         if any(value in wide for value in values):
-            dtype = _WIDE.get(dtype, dtype)
+            dtype = widened(dtype)
         affine = fit_range(low, high, dtype, style.symmetric)
         limit = min((_limit(value) for value in values), default=np.inf)
         affine = _within(affine, limit)
         fitted |= dict.fromkeys(values, affine)
     return fitted
+
+
+def widened(dtype: ir.DataType) -> ir.DataType:
+    """Return the type of activations with twice the bits; one of 16 bits stays as it is."""
+    return _WIDE.get(dtype, dtype)
 
 
 def _tied(plan: Plan) -> dict[ir.Value, ir.Value]:

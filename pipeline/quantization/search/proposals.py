@@ -9,7 +9,7 @@ from onnxsmith.pipeline.quantization.request import Activations, Method, Quantiz
 
 STATIC = "static"
 WIDE = "static, 16-bit activations"
-_METHODS: tuple[Method, ...] = ("mse", "percentile")
+_METHODS: tuple[Method, ...] = ("percentile", "minmax")
 _HELPERS = "equalize-layers,correct-biases"
 _TENSORRT = "TensorrtExecutionProvider"
 _OF_16_BITS: dict[Activations, Activations] = {"auto": "uint16", "uint8": "uint16", "int8": "int16"}
@@ -39,7 +39,7 @@ def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]
 def gentler(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
     """Yield static ways that lose less, for where the plain one loses too much."""
     static = replace(request, mode="static", max_drop=None)
-    if request.method == "minmax":
+    if request.method == "mse":
         for method in _METHODS:
             yield f"static, ranges by {method}", replace(static, method=method)
     if not request.prepare:

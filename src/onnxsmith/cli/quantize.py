@@ -167,7 +167,7 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=click.Choice(["minmax", "moving-average", "percentile", "entropy", "mse"]),
-    default="minmax",
+    default="mse",
     show_default=True,
     help="How ranges are taken from calibration data.",
 )

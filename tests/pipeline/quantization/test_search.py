@@ -132,7 +132,7 @@ def test_where_static_loses_too_much_the_layer_to_blame_stays_in_float(
 ) -> None:
     artifact, request = request_for(SPOILT)
     speeds.update({"static, 1 of 3 layers in float": 0.5})
-    result = quantize(artifact, replace(request, method="mse"))
+    result = quantize(artifact, request)
     assert verdicts(result)["static"] == "loses too much"
     assert chosen(result) == "static, 1 of 3 layers in float"
     left = [entry for entry in result.left_float if "excluded" in entry["reason"]]
@@ -145,7 +145,7 @@ def test_gentler_ranges_are_tried_first(request_for: Any, speeds: dict[str, floa
     artifact, request = request_for(SPOILT)
     result = quantize(artifact, request)
     names = list(verdicts(result))
-    tried = ["static, ranges by mse", "static, ranges by percentile", "static, layers equalized"]
+    tried = ["static, ranges by percentile", "static, ranges by minmax", "static, layers equalized"]
     start = names.index(tried[0])
     assert names[start : start + 3] == tried[: len(names[start : start + 3])]
     # One that keeps enough ends the list: here the spoilt number is scaled away.
@@ -157,7 +157,7 @@ def test_16_bits_rescue_what_8_lose_and_4_bits_come_last(
 ) -> None:
     artifact, request = request_for(SPOILT)
     speeds.update({"static, 1 of 3 layers in 16 bits": 0.5})
-    result = quantize(artifact, replace(request, method="mse"))
+    result = quantize(artifact, request)
     assert chosen(result) == "static, 1 of 3 layers in 16 bits"
     (quantizer,) = [r.pass_ for r in result.pipeline.runs if r.pass_.name == "quantize-static"]
     assert quantizer.wide == ("b",)  # type: ignore[attr-defined]  # the layer to blame
@@ -175,7 +175,7 @@ def test_layers_are_ranked_with_their_loss_of_the_metric(
     request_for: Any, speeds: dict[str, float]
 ) -> None:
     artifact, request = request_for(SPOILT)
-    result = quantize(artifact, replace(request, method="mse", budget=(2, 900)))
+    result = quantize(artifact, replace(request, budget=(2, 900)))
     drops = {layer.layer: layer.drop for layer in result.layers}
     worst = result.layers[0]
     assert worst.layer == "b"

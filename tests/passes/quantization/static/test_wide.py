@@ -95,8 +95,27 @@ def test_the_numbers_are_those_of_16_bits() -> None:
     np.testing.assert_allclose(*found, atol=2 * np.abs(found[1]).max() / 255)
 
 
+def test_ranges_are_chosen_for_as_many_integers_as_there_are() -> None:
+    """With 8 bits it is worth it to clip a value far out; with 16 it is not."""
+    spread = X.copy()
+    spread[0, 0, 0, 0] = 3.5
+
+    def scale(wide: tuple[str, ...]) -> float:
+        def stream() -> Iterator[dict[str, np.ndarray]]:
+            yield {"x": spread}
+
+        pass_ = QuantizeStatic(wide=wide, method="mse")
+        found = pass_.apply(model(), PassContext(samples=stream)).model
+        value = found.graph.initializers["x_scale"].const_value
+        assert value is not None
+        return float(value.numpy())
+
+    assert scale(()) * 255 < 4.48
+    assert scale(("first",)) * 65535 == pytest.approx(3.5 - X.min(), rel=1e-3)
+
+
 def test_scale_and_zero_point_of_16_bits() -> None:
-    found = quantized(("first",))
+    found = quantized(("first",), method="minmax")
     scale = found.graph.initializers["x_scale"].const_value.numpy()
     zero = found.graph.initializers["x_zero_point"].const_value.numpy()
     low, high = float(X.min()), float(X.max())
