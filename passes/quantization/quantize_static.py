@@ -116,7 +116,8 @@ class QuantizeStatic(QuantizingPass):
         refuse_poor_data(context, self.allow_poor_data)
         plans = make_plans(model.graph, replace(scope, selection=Selection()))
         _refuse_nothing(plans)
-        keys, levels = value_keys(model.graph), {}
+        keys = value_keys(model.graph)
+        levels: dict[str, int] = {}
         few, many = _levels(style.activations), _levels(widened(style.activations))
         for plan in plans:
             wide = self._wide(plan)
