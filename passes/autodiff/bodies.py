@@ -31,6 +31,8 @@ def expand(model: ir.Model, nodes: Iterable[ir.Node]) -> list[ir.Node]:
         if function is None:
             left.append(node)
             continue
+        for place, value in enumerate(node.outputs):
+            value.name = value.name or f"{_DOMAIN}/left_out/{count}/{place}"
         function.domain, function.name = _DOMAIN, f"{node.op_type}_{count}"
         node.domain, node.op_type, node.overload = _DOMAIN, function.name, ""
         model.functions[function.identifier()] = function
@@ -71,9 +73,11 @@ def _function(node: ir.Node, version: int) -> ir.Function | None:
         proto.ParseFromString(text)
     else:
         return None
+    del proto.output[len(node.outputs) :]
     made = {name for inner in proto.node for name in inner.output} | set(proto.input)
-    while len(proto.output) > len(node.outputs) or proto.output[-1] not in made:
-        proto.output.pop()  # an output that is left out has no nodes in the body
+    for name in proto.output:
+        if name not in made:  # an output that is left out has no nodes in the body
+            proto.node.add(op_type="Identity", input=[proto.input[0]], output=[name])
     del proto.opset_import[:]
     proto.opset_import.append(onnx.helper.make_opsetid("", version))
     return ir.serde.deserialize_function(proto)

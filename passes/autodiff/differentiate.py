@@ -10,7 +10,14 @@ from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.backward import Backward, NotDifferentiableError, Rule, Rules
 from onnxsmith.passes.autodiff.bodies import expand
 from onnxsmith.passes.autodiff.custom import known_operators, rules_of
-from onnxsmith.passes.autodiff.path import bodies_of, captured, dependents, may_flow, path_between
+from onnxsmith.passes.autodiff.path import (
+    FLOATS,
+    bodies_of,
+    captured,
+    dependents,
+    may_flow,
+    path_between,
+)
 from onnxsmith.passes.autodiff.table import REFUSED, find_rule
 from onnxsmith.passes.autodiff.writer import UnknownRankError, Writer
 from onnxsmith.passes.base import PassContext
@@ -97,6 +104,9 @@ def back_through(
     needs = tuple(v is not None and v in reached for v in reads)
     try:
         gradients = rule(Backward(node, grads, needs, write, custom))
+        for place, value in enumerate(reads[len(gradients) :], len(gradients)):
+            if needs[place] and value is not None and value.dtype in FLOATS:
+                raise NotDifferentiableError(f"its gradient by input {place} is not known")
     except NotDifferentiableError as error:
         raise _refusal(node, str(error)) from error
     except UnknownRankError as error:

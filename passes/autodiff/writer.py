@@ -134,7 +134,10 @@ class Writer:
 
     def reshape_like(self, value: ir.Value, like: ir.Value) -> ir.Value:
         """Return a value in the shape of another."""
-        return self.op("Reshape", value, self.shape_of(like))
+        empty = 0 in (static_shape(like) or ())  # otherwise 0 stands for a size of the value
+        return self.op(
+            "Reshape", value, self.shape_of(like), attributes={"allowzero": 1} if empty else {}
+        )
 
     def reduce(
         self, kind: str, value: ir.Value, axes: Sequence[int], keep: bool = True

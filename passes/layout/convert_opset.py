@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.base import Pass, PassContext, PassResult
-from onnxsmith.passes.match import STANDARD
+from onnxsmith.passes.match import STANDARD, all_nodes
 from onnxsmith.storage.save import large_initializers, skeleton
 
 _IR_VERSIONS = ((21, 10), (23, 11), (24, 12), (25, 13))
-_OLDEST = 7
+_OLDEST, _BATCHED_SCAN = 7, 8
 # These versions of the operator set brought bfloat16 and little else; the operators that came to
 # mean something else by the same inputs and attributes are:
 _TYPE_VERSIONS = (13, 14)
@@ -59,6 +59,11 @@ class ConvertOpset(Pass):
             return PassResult(model, False)
         if model.functions:
             raise SmithError("the model has functions", "put inline-functions before convert-opset")
+        if current == _BATCHED_SCAN and any(n.op_type == "Scan" for n in all_nodes(model)):
+            raise SmithError(
+                "a Scan of opset 8 runs batches, which later ones do not",
+                "export the model in opset 9 or later",
+            )
         converted = _convert(model, wanted)
         converted.ir_version = min(context.target.max_ir_version, _ir_version(wanted))
         return PassResult(converted, True, {"from": current, "to": wanted})

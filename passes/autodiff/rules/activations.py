@@ -37,13 +37,25 @@ def tanh(b: Backward) -> Gradients:
 
 
 def clip(b: Backward) -> Gradients:
-    """``dx`` within the limits, zero outside; at a limit it passes, as torch has it."""
+    """``dx`` within the limits, zero outside; at a limit it passes, as torch has it.
+
+    What is cut belongs to the limit; to the upper one where the lower one lies above it.
+    """
     w, grad, x = b.write, b.grad, b.x()
-    for limit, outside in ((b.optional(1), "Less"), (b.optional(2), "Greater")):
-        if limit is not None:
-            cut = w.op(outside, x, limit, dtype=BOOL)
-            grad = w.op("Where", cut, w.number(0, grad), grad, dtype=grad.dtype)
-    return [grad]
+    low, high = b.optional(1), b.optional(2)
+    learned = any(b.needs[1:])
+    raised = w.op("Max", x, low) if learned and low is not None and high is not None else x
+    slopes: list[ir.Value | None] = [None, None, None]
+    for place, limit, outside, value in ((2, high, "Greater", raised), (1, low, "Less", x)):
+        if limit is None:
+            continue
+        cut, zero = w.op(outside, value, limit, dtype=BOOL), w.number(0, grad)
+        if b.needs[place]:
+            held = w.op("Where", cut, grad, zero, dtype=grad.dtype)
+            slopes[place] = w.reshape_like(w.op("ReduceSum", held), limit)
+        grad = w.op("Where", cut, zero, grad, dtype=grad.dtype)
+    slopes[0] = grad
+    return slopes
 
 
 def dropout(b: Backward) -> Gradients:

@@ -23,7 +23,8 @@ _WHOLE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 def batch(b: Backward) -> Gradients:
     """``dx = s r (g - mean(g) - n mean(g n))`` with ``n = (x - m) r``, ``r = 1 / deviation``.
 
-    Outside of training, where mean ``m`` and ``r`` are given, ``dx = s r g``.
+    Outside of training, where mean ``m`` and variance ``v`` are given, ``dx = s r g``,
+    ``dm = -s r sum(g)`` and ``dv = -s r^2 sum(g n) / 2``.
     """
     w, x, training = b.write, b.x(0), b.int("training_mode", 0)
     axes, epsilon = _axes(x), b.float("epsilon", 1e-5)
@@ -42,7 +43,12 @@ def batch(b: Backward) -> Gradients:
         along, level = w.op("Mul", share, second), w.op("Mul", share, third)
         rest = normalized(w, x, (along, level, mean, variance), epsilon)
         first = w.op("Add", first, rest)
-    return [first, w.cast(second, b.x(1).dtype), w.cast(third, b.x(2).dtype)]
+    slopes = [first, w.cast(second, b.x(1).dtype), w.cast(third, b.x(2).dtype)]
+    if training:
+        return [*slopes, None, None]
+    of_mean = w.op("Neg", w.op("Mul", steep, third))
+    half = w.op("Div", w.op("Mul", steep, second), w.op("Mul", w.number(-2, x), deviation))
+    return [*slopes, w.cast(of_mean, b.x(3).dtype), w.cast(half, b.x(4).dtype)]
 
 
 def moments(w: Writer, x: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -137,6 +137,8 @@ def _pieces(w: Writer, value: ir.Value) -> tuple[ir.Value, ir.Value]:
     third = w.op("Div", size, w.ints([_GATES]))
     sizes = w.op("Concat", w.op("Mul", third, w.ints([2])), third, attributes={"axis": 0})
     first, second = w.ops("Split", value, sizes, outputs=2, attributes={"axis": 0})
+    if value.shape is not None:  # a Scan has to know the rank of what it computes from these
+        first.shape = second.shape = ir.Shape([None, *value.shape[1:]])
     return first, second
 
 

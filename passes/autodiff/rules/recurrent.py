@@ -254,8 +254,12 @@ def _inside(b: Backward, lengths: ir.Value) -> ir.Value:
 def _pick(w: Writer, value: ir.Value, place: int, axis: int) -> ir.Value:
     """Return one direction of a value."""
     if value.shape is not None and value.shape[axis] == 1:
-        return w.op("Squeeze", value, w.ints([axis]))
-    return w.op("Gather", value, w.integer(place), attributes={"axis": axis})
+        picked = w.op("Squeeze", value, w.ints([axis]))
+    else:
+        picked = w.op("Gather", value, w.integer(place), attributes={"axis": axis})
+    if value.shape is not None:
+        picked.shape = ir.Shape([*value.shape[:axis], *value.shape[axis + 1 :]])
+    return picked
 
 
 def _stacked(w: Writer, parts: Sequence[ir.Value]) -> ir.Value:

@@ -18,8 +18,8 @@ def identity(b: Backward) -> Gradients:
 
 
 def cast(b: Backward) -> Gradients:
-    """The gradient in the element type of the input."""
-    return [b.write.cast(b.grad, b.x().dtype)]
+    """The gradient in the element type of the input; what only gives the type has none."""
+    return [b.write.cast(b.grad, b.x().dtype), None]
 
 
 def reshape(b: Backward) -> Gradients:
@@ -75,14 +75,14 @@ def slices(b: Backward) -> Gradients:
     Steps of one are a Pad; others are scattered to the places that the same slice of a range of
     places has.
     """
-    x = b.x()
-    rank = rank_of(x)
-    given = ints_of(b.optional(3)) if b.optional(3) is not None else None
-    count = rank if b.optional(1) is None else _length(b.x(1))
-    axes = list(range(count)) if b.optional(3) is None else given
-    steps = [1] * count if b.optional(4) is None else ints_of(b.optional(4))
+    rank, count = rank_of(b.x()), _length(b.x(1))
+    if b.optional(3) is not None:
+        axes = ints_of(b.optional(3))
+    else:
+        axes = None if count is None else list(range(count))
     if axes is None:
-        raise NotDifferentiableError("its axes are computed")
+        return [_scattered_anywhere(b)]
+    steps = [1] * len(axes) if b.optional(4) is None else ints_of(b.optional(4))
     if steps is None or any(step != 1 for step in steps):
         return [_scattered(b, [axis % rank for axis in axes])]
     grad = b.grad
@@ -91,10 +91,9 @@ def slices(b: Backward) -> Gradients:
     return [grad]
 
 
-def _length(vector: ir.Value) -> int:
-    if vector.shape is None or not isinstance(vector.shape[0], int):
-        raise NotDifferentiableError("the number of its axes is not known")
-    return int(vector.shape[0])
+def _length(vector: ir.Value) -> int | None:
+    size = None if vector.shape is None else vector.shape[0]
+    return size if isinstance(size, int) else None
 
 
 def _widened(b: Backward, grad: ir.Value, axis: int, place: int) -> ir.Value:
@@ -144,6 +143,18 @@ def _scattered(b: Backward, axes: list[int]) -> ir.Value:
         field = w.fill(w.op("Concat", *sizes, attributes={"axis": 0}), grad, 0)
         grad = w.op("ScatterElements", field, index, grad, attributes={"axis": axis})
     return grad
+
+
+def _scattered_anywhere(b: Backward) -> ir.Value:
+    """Put the gradient where the slice took its elements from, along axes known at run time."""
+    w, x, flat = b.write, b.x(), b.write.ints([-1])
+    count = w.op("Size", x, dtype=INT64)
+    places = w.op("Range", w.integer(0), count, w.integer(1), dtype=INT64)
+    taken = w.op("Slice", w.reshape_like(places, x), *b.node.inputs[1:], dtype=INT64)
+    field = w.fill(w.op("Reshape", count, flat, dtype=INT64), b.grad, 0)
+    index, grad = w.op("Reshape", taken, flat), w.op("Reshape", b.grad, flat)
+    filled = w.op("ScatterElements", field, index, grad, attributes={"axis": 0})
+    return w.reshape_like(filled, x)
 
 
 def pad(b: Backward) -> Gradients:

@@ -48,6 +48,47 @@ def test_attention(causal: int) -> None:
     _both(fused, plain, inputs, shape, feeds, ["q", "k", "v"])
 
 
+@pytest.mark.parametrize("mode", [0, 1, 2, 3])
+def test_scores_of_attention_while_the_present_is_left_out(mode: int) -> None:
+    fused = f"o,,, p = Attention <qk_matmul_output_mode = {mode}> (q, k, v, z) y = Mul(p, w)"
+    scale = "s = Constant <value_float = 0.5> () kt = Transpose <perm = [0, 1, 3, 2]> (k)"
+    steps = ["qk = MatMul(q, kt) a = Mul(qk, s)", "m = Add(a, z)", "p = Softmax(m)"]
+    # Without a soft limit, modes 1 and 2 differ in name only.
+    last = {0: "a", 1: "m", 2: "m", 3: "p"}[mode]
+    plain = f"{scale} {' '.join(steps)} y = Mul({last}, w)"
+    shape = "2, 2, 3, 3"
+    inputs = ", ".join(f"float[2, 2, 3, 4] {name}" for name in "qkv")
+    inputs += f", float[3, 3] z, float[{shape}] w"
+    feeds = {name: normal(2, 2, 3, 4) for name in "qkv"}
+    feeds |= {"z": normal(3, 3), "w": normal(2, 2, 3, 3)}
+    _both(fused, plain, inputs, shape, feeds, ["q", "k"])
+
+
+@pytest.mark.parametrize("guard", ["c = IsNaN(p)", "c = Equal(b, low)"])
+def test_rows_that_are_masked_as_a_whole_get_no_gradient(guard: str) -> None:
+    text = (
+        "g (float[3, 3] x, float[3, 3] z, float[3, 3] w) => (float[3, 3] y) {"
+        "m = Add(x, z) p = Softmax(m) b = ReduceMax <keepdims = 1> (z, last)"
+        f"{guard} o = Where(c, zero, p) y = Mul(o, w) }}"
+    )
+    text = text.replace(
+        "m = Add",
+        "last = Constant <value_ints = [1]> () zero = Constant <value_float = 0.0> ()"
+        "low = Log(zero) m = Add",
+    )
+    mask = np.zeros((3, 3), np.float32)
+    mask[1], mask[2, 0] = -np.inf, -np.inf
+    x, w = normal(3, 3), normal(3, 3)
+    made = gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+    with Session(made) as session:
+        found = session.run({"x": x, "z": mask, "w": w})["x_gradient"]
+    shares = np.exp(x.astype(np.float64) + mask)
+    shares[[0, 2]] /= shares[[0, 2]].sum(axis=1, keepdims=True)
+    expected = shares * (w - (shares * w).sum(axis=1, keepdims=True))
+    close(found, expected, 3e-6, "x")
+    assert (found[1] == 0).all()
+
+
 def test_rotary_embedding() -> None:
     plain = (
         "u = Constant <value_ints = [1]> () c1 = Unsqueeze(c, u) s1 = Unsqueeze(s, u)"

@@ -52,6 +52,22 @@ def test_gather_nd(data: tuple[int, ...], indices: list[object], batch: int, dyn
     )
 
 
+@pytest.mark.parametrize(
+    ("starts", "ends", "axes", "steps"),
+    [([1], [9], [-1], [1]), ([-1, 0], [-9, 5], [0, 2], [-2, 3]), ([1, 1], [3, 2], [1, 0], [1, 1])],
+)
+def test_slices_along_axes_that_are_inputs(
+    starts: list[int], ends: list[int], axes: list[int], steps: list[int]
+) -> None:
+    text = (
+        "g (float[3, 4, 5] x, int64[n] a, int64[n] b, int64[n] d, int64[n] e) => (float[p, q, r] y)"
+        "{ t = Slice(x, a, b, d, e) y = Exp(t) }"
+    )
+    given = {"a": starts, "b": ends, "d": axes, "e": steps}
+    feeds = {name: np.array(values) for name, values in given.items()}
+    check_gradients(model_of(text), {"x": normal(3, 4, 5), **feeds}, ["x"], double=True)
+
+
 @pytest.mark.parametrize("reduction", ["none", "add", "max", "min"])
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("kind", ["ScatterND", "ScatterElements"])

@@ -304,7 +304,29 @@ def test_losses(kind: str, reduction: str, weighted: bool) -> None:
         "l": np.array([[0, 1], [2, 1], [1, 1], [0, 2]]),
         "w": np.array([0.5, 2.0, 1.0], np.float32),
     }
-    check_gradients(model_of(text), feeds, ["x"])
+    check_gradients(model_of(text), feeds, ["x", "w"] if weighted else ["x"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.4, 0.6), (0.6, -0.4)])
+def test_limits_get_what_they_cut(low: float, high: float) -> None:
+    text = (
+        "g (float[3, 4] x, float a, float b, float[3, 4] k) => (float[3, 4] y)"
+        "{ t = Clip(x, a, b) y = Mul(t, k) }"
+    )
+    feeds = {"x": normal(3, 4), "k": normal(3, 4)}
+    feeds |= {"a": np.array(low, np.float32), "b": np.array(high, np.float32)}
+    check_gradients(model_of(text), feeds, ["x", "a", "b"])
+
+
+def test_a_gradient_that_is_not_known_is_refused_not_zero() -> None:
+    text = (
+        "g (float[3] x, float r) => (float[3] y)"
+        "{ one = Constant <value_int = 1> () on = Cast <to = 9> (one) y = Dropout(x, r, on) }"
+    )
+    artifact = Artifact.from_proto(model_of(text))
+    gradients(artifact, "y", ["x"])
+    with pytest.raises(SmithError, match=r"Dropout.*its gradient by input 1 is not known"):
+        gradients(artifact, "y", ["r"])
 
 
 def test_rows_that_are_picked_often_are_added_up_every_time() -> None:

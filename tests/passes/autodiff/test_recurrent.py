@@ -9,6 +9,7 @@ from tests.passes.autodiff.checking import check_gradients, check_repeats, model
 from onnxsmith.artifact import Artifact
 from onnxsmith.errors import SmithError
 from onnxsmith.passes.autodiff.gradients import gradients
+from onnxsmith.runtime.session import Session
 
 RNG = np.random.default_rng(83)
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -91,6 +92,15 @@ def test_only_the_last_state_is_read_and_nothing_else_given(kind: str) -> None:
     feeds = {"x": normal(4, N, I), "w": normal(1, gates * H, I), "r": normal(1, gates * H, H)}
     check_gradients(model_of(text), feeds, ["x", "w", "r"])
     check_gradients(model_of(text.replace("u, t =", ", t =")), feeds, ["x", "w", "r"])
+
+
+@pytest.mark.parametrize("options", ["", ", linear_before_reset = 1"])
+def test_ranks_are_known_without_the_optimizations_of_the_runtime(options: str) -> None:
+    text, feeds = layer("GRU", "bidirectional", options)
+    made = gradients(Artifact.from_proto(model_of(text)), "y", ["r"])
+    with Session(made) as session, Session(made, optimize=False) as plain:
+        expected, found = session.run(feeds), plain.run(feeds)
+    np.testing.assert_allclose(found["r_gradient"], expected["r_gradient"], rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_of_layers_are_the_same_every_time() -> None:

@@ -130,6 +130,14 @@ def test_an_operator_without_that_version_is_named(load_text: Callable[..., Arti
     assert "Gelu" in caught.value.message
 
 
+def test_a_scan_over_batches_is_refused(load_text: Callable[..., Artifact]) -> None:
+    text = """g (float[1,2] s, float[1,3,2] x) => (float[1,2] y, float[1,3,2] z) {
+        y, z = Scan<num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] c, float[2] d)
+            { c = Add(a, e) d = Identity(c) }>(, s, x) }"""
+    with pytest.raises(SmithError, match="Scan of opset 8"):
+        apply(load_text(text, {}, opset=8), "convert-opset:opset=13")
+
+
 def test_unknown_versions_are_refused(load_text: Callable[..., Artifact]) -> None:
     artifact = load_text(NET.format(n=1, t=1), {"w": W}, opset=18)
     with pytest.raises(SmithError, match="opset 999"):
