@@ -9,6 +9,7 @@ from onnx_ir.passes.common import InlinePass
 
 from onnxsmith.passes.autodiff.backward import Rules
 from onnxsmith.passes.autodiff.custom import add_bodies, known_operators, rules_of
+from onnxsmith.passes.autodiff.time_first import time_first
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.fusion.contrib import DOMAIN as CONTRIBUTED
@@ -58,6 +59,8 @@ def prepare(model: ir.Model, variables: Iterable[str], custom: Rules | None = No
     steps = f"convert-opset:opset={OLDEST},{_PASSES}" if 0 < current < OLDEST else _PASSES
     for step in PassPipeline.parse(steps).passes:
         model = step.apply(model, PassContext()).model
+    if time_first(model):
+        InferShapes().apply(model, PassContext())
     return model
 
 

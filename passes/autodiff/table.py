@@ -25,6 +25,7 @@ RULES = {
     "CastLike": "shapes:cast",
     "Celu": "smooth:celu",
     "Clip": "activations:clip",
+    "Col2Im": "patches:col2im",
     "Compress": "scatter:compress",
     "Concat": "shapes:concat",
     "Conv": "conv:conv",
@@ -32,6 +33,7 @@ RULES = {
     "Cos": "exponential:cos",
     "Cosh": "exponential:cosh",
     "CumSum": "reductions:cumulative",
+    "DFT": "spectrum:dft",
     "DepthToSpace": "shapes:depth_to_space",
     "DequantizeLinear": "quantization:dequantize",
     "Div": "arithmetic:divide",
@@ -144,15 +146,12 @@ CONSTANT = frozenset({
 _INTEGERS = "it computes in integers; train before quantizing, or quantize to QDQ form"
 _REGIONS = "it pools regions that do not lie on the grid"
 _SEQUENCES = "gradients of sequences are not known; write it with tensors"
-_SPECTRUM = "gradients of Fourier transforms are not known"
 
 REFUSED = {
     "BitCast": "it reads the bits of a number",
-    "Col2Im": "gradients of overlapping blocks are not known; write it as a ConvTranspose",
     "ConcatFromSequence": _SEQUENCES,
     "ConvInteger": _INTEGERS,
     "CumProd": "the product of all others in it may be of zeros; write it as exp of CumSum of log",
-    "DFT": _SPECTRUM,
     "DeformConv": "its kernel moves elements by what it computes",
     "Det": "the inverse of a matrix is no ONNX operator",
     "DynamicQuantizeLinear": _INTEGERS,
@@ -164,7 +163,7 @@ REFUSED = {
     "QLinearConv": _INTEGERS,
     "QLinearMatMul": _INTEGERS,
     "RoiAlign": _REGIONS,
-    "STFT": _SPECTRUM,
+    "STFT": "it reads overlapping frames; write it as a Gather of frames and a DFT",
     "SequenceAt": _SEQUENCES,
     "SequenceConstruct": _SEQUENCES,
     "SequenceErase": _SEQUENCES,

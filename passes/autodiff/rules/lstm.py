@@ -6,6 +6,7 @@ Source: LSTM of ONNX, whose gates are in the order input, output, forget, cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -16,9 +17,10 @@ from onnxsmith.passes.autodiff.rules.recurrent import (
     differentiate_layer,
     first_state,
     last_gradient,
+    pick,
 )
 from onnxsmith.passes.autodiff.subgraphs import write_scan
-from onnxsmith.passes.autodiff.writer import Writer
+from onnxsmith.passes.autodiff.writer import BOOL, Writer
 
 _GATES = 4
 
@@ -27,23 +29,72 @@ def lstm(b: Backward) -> Gradients:
     """``c' = f c + i g`` and ``h' = o tanh(c')``, differentiated from the last step to the first.
 
     The cells of all steps, which the operator hides, are a Scan of element-wise operators.
+    Peepholes add ``p c`` to what the gates are given, and ``clip`` cuts that sum.
     """
-    if b.optional(7) is not None:
-        raise NotDifferentiableError("its gates look at the cell (peepholes)")
     if b.int("input_forget", 0):
         raise NotDifferentiableError("its gates are coupled (input_forget)")
-    return differentiate_layer(
-        b, _GATES, ["Sigmoid", "Tanh", "Tanh"], lambda direction: _slopes(b, direction)
+    views: list[ir.Value] = []
+    gradients = differentiate_layer(
+        b, _GATES, ["Sigmoid", "Tanh", "Tanh"], lambda d: _slopes(b, d, views), clips=True
     )
+    if views:
+        gradients.append(b.write.op("Concat", *views, attributes={"axis": 0}))
+    return gradients
 
 
-def _slopes(b: Backward, d: Direction) -> Slopes:
-    w = d.write
-    i, o, f, g = _gates(d)
+@dataclass(frozen=True)
+class _Looks:
+    """What the gates know of the cell, and where they are cut.
+
+    Attributes:
+        peepholes: The weights of the input, output and forget gates, each ``[H]``; none without.
+        clip: The largest amount that a gate is given; None where it is not cut.
+    """
+
+    peepholes: tuple[ir.Value, ...]
+    clip: float | None
+
+    @classmethod
+    def of(cls, b: Backward, d: Direction) -> _Looks:
+        """Return those of one direction."""
+        given, w = b.optional(7), d.write
+        clip = b.float("clip", 0.0) if "clip" in b.node.attributes else None
+        if given is None:
+            return cls((), clip)
+        attributes = {"axis": 0, "num_outputs": 3}
+        parts = w.ops("Split", pick(w, given, d.place, 0), outputs=3, attributes=attributes)
+        return cls(tuple(parts), clip)
+
+    def given(self, w: Writer, row: ir.Value, which: int, cell: ir.Value) -> ir.Value:
+        """Return what a gate is given: a row, and its view of a cell."""
+        return w.op("Add", row, w.op("Mul", cell, self.peepholes[which])) if self.peepholes else row
+
+    def cut(self, w: Writer, row: ir.Value) -> ir.Value:
+        """Return what is left of it."""
+        if self.clip is None:
+            return row
+        return w.op("Clip", row, w.number(-self.clip, row), w.number(self.clip, row))
+
+    def uncut(self, w: Writer, slope: ir.Value, row: ir.Value) -> ir.Value:
+        """Return zero for the slope of what was cut."""
+        if self.clip is None:
+            return slope
+        inside = w.op("Less", w.op("Abs", row), w.number(self.clip, row), dtype=BOOL)
+        return w.op("Where", inside, slope, w.number(0, slope), dtype=slope.dtype)
+
+
+def _slopes(b: Backward, d: Direction, views: list[ir.Value]) -> Slopes:
+    """Differentiate one direction; the gradient of its peepholes is added to ``views``."""
+    w, looks = d.write, _Looks.of(b, d)
+    given = list(_given(d))
     first = first_state(b, 6, d.place)
-    cells = _cells(d, first, f, w.op("Mul", i, g))
-    before = d.rows(d.shifted(first, cells))
-    cell = w.op("Tanh", d.rows(cells))
+    cells = _cells(d, first, given, looks)
+    before, after = d.rows(d.shifted(first, cells)), d.rows(cells)
+    for place, which, seen in ((0, 0, before), (1, 1, after), (2, 2, before)):
+        given[place] = looks.given(w, given[place], which, seen)
+    i, o, f = (w.op("Sigmoid", looks.cut(w, row)) for row in given[:3])
+    g = w.op("Tanh", looks.cut(w, given[3]))
+    cell = w.op("Tanh", after)
     one = w.number(1, i)
 
     def sigmoid(s: ir.Value) -> ir.Value:
@@ -58,9 +109,21 @@ def _slopes(b: Backward, d: Direction) -> Slopes:
         w.op("Mul", before, sigmoid(f)),
         w.op("Mul", i, tanh(g)),
     ]
+    factors = [looks.uncut(w, *pair) for pair in zip(factors, given, strict=True)]
     whole = d.within(d.steps(w.op("Concat", *factors, attributes={"axis": 1})))
-    to_cell = d.within(d.steps(w.op("Mul", o, tanh(cell))))
-    return _back(b, d, whole, to_cell, d.kept(d.steps(f)))
+    follows, forget = w.op("Mul", o, tanh(cell)), f
+    if looks.peepholes:
+        follows = looks.given(w, follows, 1, factors[1])
+        forget = looks.given(w, looks.given(w, f, 0, factors[0]), 2, factors[2])
+    slopes = _back(b, d, whole, d.within(d.steps(follows)), d.kept(d.steps(forget)))
+    if looks.peepholes:
+        parts = d.parts(slopes.inputs, _GATES)
+        products = [
+            w.op("Mul", part, c) for part, c in zip(parts[:3], (before, after, before), strict=True)
+        ]
+        both = w.op("Concat", *products, attributes={"axis": 1})
+        views.append(w.op("ReduceSum", both, w.ints([0]), attributes={"keepdims": 1}))
+    return slopes
 
 
 def _back(
@@ -99,25 +162,39 @@ def _back(
     return Slopes(rows, recurrence, w.reduce("ReduceSum", rows, [0], keep=False), states)
 
 
-def _gates(d: Direction) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
-    """Compute the gates of all steps at once."""
+def _given(d: Direction) -> Sequence[ir.Value]:
+    """Compute what the gates of all steps are given, but for their views of the cell."""
     w, turn = d.write, {"transB": 1}
     own, other = d.halves()
     bias = [] if own is None else [w.op("Add", own, other)]
     rows = w.op("Gemm", d.x, d.weight, *bias, attributes=turn)
     rows = w.op("Gemm", d.before, d.recurrence, rows, attributes=turn)
-    i, o, f, g = d.parts(rows, _GATES)
-    return w.op("Sigmoid", i), w.op("Sigmoid", o), w.op("Sigmoid", f), w.op("Tanh", g)
+    return d.parts(rows, _GATES)
 
 
-def _cells(d: Direction, first: ir.Value, forget: ir.Value, new: ir.Value) -> ir.Value:
-    """Return the cell that each step ends with, ``[T, N, H]``."""
+def _cells(d: Direction, first: ir.Value, given: Sequence[ir.Value], looks: _Looks) -> ir.Value:
+    """Return the cell that each step ends with, ``[T, N, H]``.
+
+    Gates that do not look at the cell are computed for all steps at once, outside of the Scan.
+    """
+
+    def gates(w: Writer, i: ir.Value, f: ir.Value) -> tuple[ir.Value, ir.Value]:
+        return w.op("Sigmoid", looks.cut(w, i)), w.op("Sigmoid", looks.cut(w, f))
 
     def step(
-        w: Writer, states: list[ir.Value], given: list[ir.Value]
+        w: Writer, states: list[ir.Value], items: list[ir.Value]
     ) -> tuple[Sequence[ir.Value], Sequence[ir.Value]]:
-        cell = w.op("Add", w.op("Mul", states[0], given[0]), given[1])
+        i, f, new = items
+        if looks.peepholes:
+            seen = (looks.given(w, row, which, states[0]) for row, which in ((i, 0), (f, 2)))
+            i, f = gates(w, *seen)
+        cell = w.op("Add", w.op("Mul", states[0], f), w.op("Mul", i, new))
         return [cell], [cell]
 
-    _, (cells,) = write_scan(d.write, [first], [d.steps(forget), d.steps(new)], step)
+    w = d.write
+    i, _, f, g = given
+    if not looks.peepholes:
+        i, f = gates(w, i, f)
+    new = w.op("Tanh", looks.cut(w, g))
+    _, (cells,) = write_scan(w, [first], [d.steps(v) for v in (i, f, new)], step)
     return cells

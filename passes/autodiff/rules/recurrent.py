@@ -120,7 +120,12 @@ class Slopes:
 
 
 def differentiate_layer(
-    b: Backward, gates: int, activations: Sequence[str], slopes: Callable[[Direction], Slopes]
+    b: Backward,
+    gates: int,
+    activations: Sequence[str],
+    slopes: Callable[[Direction], Slopes],
+    *,
+    clips: bool = False,
 ) -> list[ir.Value | None]:
     """Return the gradients of the inputs, weights, recurrence, biases and states.
 
@@ -129,11 +134,12 @@ def differentiate_layer(
         gates: How many gates there are.
         activations: The only ones that it may have.
         slopes: Differentiates one direction.
+        clips: Whether ``slopes`` knows what is cut.
 
     Raises:
         NotDifferentiableError: The layer has an option that is not known.
     """
-    _check(b, activations)
+    _check(b, activations, clips)
     w, way = b.write, b.string("direction", "forward")
     ways = [False, True] if way == "bidirectional" else [way == "reverse"]
     results = []
@@ -153,15 +159,13 @@ def differentiate_layer(
     return gradients
 
 
-def _check(b: Backward, activations: Sequence[str]) -> None:
+def _check(b: Backward, activations: Sequence[str], clips: bool) -> None:
     count = 2 if b.string("direction", "forward") == "bidirectional" else 1
     names = b.node.attributes.get_strings("activations") or list(activations) * count
     if [name.lower() for name in names] != [name.lower() for name in activations] * count:
         raise NotDifferentiableError(f"its activations are {', '.join(names)}")
-    if "clip" in b.node.attributes:
+    if not clips and "clip" in b.node.attributes:
         raise NotDifferentiableError("it cuts what its gates are given (clip)")
-    if b.int("layout", 0):
-        raise NotDifferentiableError("its batch comes first (layout)")
 
 
 def _direction(b: Backward, place: int, backward: bool, gates: int) -> Direction:
@@ -171,12 +175,12 @@ def _direction(b: Backward, place: int, backward: bool, gates: int) -> Direction
         hidden.name, hidden.type = w.name("hidden"), x.type
     lengths = b.optional(4)
     inside = None if lengths is None else _inside(b, lengths)
-    states = turned(b, _pick(w, hidden, place, 1), backward)
+    states = turned(b, pick(w, hidden, place, 1), backward)
     states.shape = ir.Shape([None, None, None])
     first = first_state(b, 5, place)
     grads = w.zeros_like(states)
     if b.grads[0] is not None:
-        grads = turned(b, _pick(w, b.grads[0], place, 1), backward)
+        grads = turned(b, pick(w, b.grads[0], place, 1), backward)
     if inside is not None:
         grads = w.op("Mul", grads, inside)
     grads.shape = ir.Shape([None, None, None])
@@ -185,9 +189,9 @@ def _direction(b: Backward, place: int, backward: bool, gates: int) -> Direction
     return Direction(
         w,
         w.op("Flatten", turned(b, x, backward), attributes=flat),
-        _pick(w, b.x(1), place, 0),
-        _pick(w, b.x(2), place, 0),
-        None if bias is None else _pick(w, bias, place, 0),
+        pick(w, b.x(1), place, 0),
+        pick(w, b.x(2), place, 0),
+        None if bias is None else pick(w, bias, place, 0),
         first,
         w.op("Flatten", shifted(w, first, states), attributes=flat),
         w.op("Flatten", states, attributes=flat),
@@ -203,7 +207,7 @@ def first_state(b: Backward, index: int, place: int) -> ir.Value:
     """Return the state that a direction begins with, ``[N, H]``."""
     w, given = b.write, b.optional(index)
     if given is not None:
-        state = _pick(w, given, place, 0)
+        state = pick(w, given, place, 0)
     else:
         batch = w.op("Shape", b.x(0), attributes={"start": 1, "end": 2}, dtype=INT64)
         size = w.op("Shape", b.x(2), attributes={"start": 2, "end": 3}, dtype=INT64)
@@ -215,7 +219,7 @@ def first_state(b: Backward, index: int, place: int) -> ir.Value:
 def last_gradient(b: Backward, output: int, place: int, like: ir.Value) -> ir.Value:
     """Return the gradient of a direction's last state, ``[N, H]``."""
     grad = b.grads[output] if output < len(b.grads) else None
-    found = b.write.zeros_like(like) if grad is None else _pick(b.write, grad, place, 0)
+    found = b.write.zeros_like(like) if grad is None else pick(b.write, grad, place, 0)
     found.shape = ir.Shape([None, None])
     return found
 
@@ -251,7 +255,7 @@ def _inside(b: Backward, lengths: ir.Value) -> ir.Value:
     return result
 
 
-def _pick(w: Writer, value: ir.Value, place: int, axis: int) -> ir.Value:
+def pick(w: Writer, value: ir.Value, place: int, axis: int) -> ir.Value:
     """Return one direction of a value."""
     if value.shape is not None and value.shape[axis] == 1:
         picked = w.op("Squeeze", value, w.ints([axis]))

@@ -22,8 +22,8 @@ _BLOCKS = {("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")}
 
 def resize(b: Backward) -> Gradients:
     """``dX`` is the gradient times the matrix of each dimension that changed its size."""
-    if b.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        raise NotDifferentiableError("it crops (tf_crop_and_resize)")
+    if _crops(b) and len(b.needs) > 1 and b.needs[1]:
+        raise NotDifferentiableError("where it crops depends on parameters (roi)")
     if b.string("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise NotDifferentiableError("its scales depend on each other (keep_aspect_ratio_policy)")
     rank = rank_of(b.x())
@@ -38,8 +38,16 @@ def resize(b: Backward) -> Gradients:
     return [grad]
 
 
+def _crops(b: Backward) -> bool:
+    return b.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+
+
 def _stays(b: Backward, place: int, axis: int) -> bool:
     """Tell whether a dimension is left as it is."""
+    if _crops(b):
+        roi = array_of(b.x(1))
+        if roi is None or (roi[place], roi[place + len(roi) // 2]) != (0, 1):
+            return False
     scales = array_of(_scales(b))
     if _scales(b) is not None:
         return scales is not None and float(scales[place]) == 1
@@ -118,8 +126,23 @@ def _matrix(b: Backward, place: int, axis: int) -> ir.Value:
         whole = w.op("Concat", w.ints([1, 1]), size, after, attributes={"axis": 0}, dtype=INT64)
         bounds = [None, whole]
     node_attributes = {name: a.value for name, a in attributes.items()}
-    rows = w.op("Resize", eye, None, *bounds, attributes=node_attributes)
+    if _crops(b):  # what lies outside is a number, which has no gradient
+        node_attributes["extrapolation_value"] = 0.0
+    rows = w.op("Resize", eye, _roi(b, place), *bounds, attributes=node_attributes)
     return w.op("Squeeze", rows, w.ints([0, 1]))
+
+
+def _roi(b: Backward, place: int) -> ir.Value | None:
+    """Return where the rows of the identity are cropped; None where nothing is."""
+    if not _crops(b):
+        return None
+    w, roi = b.write, b.x(1)
+    assert roi.dtype is not None  # it is a tensor of floats
+    axes = b.ints("axes")
+    count = rank_of(b.x()) if axes is None else len(axes)
+    ends = [w.op("Gather", roi, w.ints([place + half])) for half in (0, count)]
+    all_of = [w.constant(np.full(3, end, roi.dtype.numpy())) for end in (0, 1)]
+    return w.op("Concat", all_of[0], ends[0], all_of[1], ends[1], attributes={"axis": 0})
 
 
 def _times(b: Backward, grad: ir.Value, matrix: ir.Value, axis: int) -> ir.Value:

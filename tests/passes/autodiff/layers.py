@@ -32,7 +32,7 @@ class _Layer(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
         assert x is not None
         assert w is not None
         assert r is not None
-        rest = [*inputs[3:], *[None] * 4][:4]
+        rest = [*inputs[3:], *[None] * 5][:5]
         steps, batch, _ = x.shape
         ways = ["forward", "reverse"] if direction == "bidirectional" else [direction]
         size = r.shape[2]
@@ -43,6 +43,8 @@ class _Layer(OpRun):  # type: ignore[misc]  # onnx publishes no types for it
         hidden = np.zeros((steps, len(ways), batch, size))
         last = [np.zeros_like(zero) for _ in states]
         for d, way in enumerate(ways):
+            if self.states == 2:
+                options["peepholes"] = None if rest[4] is None else rest[4][d]
             half = bias[d, : self.gates * size], bias[d, self.gates * size :]
             for n in range(batch):
                 state = [s[d, n] for s in states]
@@ -111,14 +113,23 @@ class LSTM(_Layer):
 
     def step(self, x: Array, r: Array, b: Array, state: list[Array], **options: Any) -> list[Array]:
         i, o, f, g = np.split(x + r @ state[0] + b, 4)
-        cell = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
-        return [sigmoid(o) * np.tanh(cell), cell]
+        views = options["peepholes"]
+        pi, po, pf = (0, 0, 0) if views is None else np.split(views, 3)
+        clip = options["clip"] or np.inf
+
+        def cut(v: Array) -> Array:
+            return np.clip(v, -clip, clip)
+
+        i, f = sigmoid(cut(i + pi * state[1])), sigmoid(cut(f + pf * state[1]))
+        cell = f * state[1] + i * np.tanh(cut(g))
+        return [sigmoid(cut(o + po * cell)) * np.tanh(cell), cell]
 
     def _run(
         self,
         *inputs: Array | None,
         direction: str = "forward",
         hidden_size: int = 0,
+        clip: float | None = None,
         **unused: Any,
     ) -> tuple[Array, ...]:
-        return tuple(self.layer(inputs, direction))
+        return tuple(self.layer(inputs, direction, clip=clip))

@@ -82,11 +82,15 @@ _MORE = {
     "CastLike": "t = CastLike(x, gain)",
     "Clip": "l = Constant <value_float = 0.3> () h = Constant <value_float = 0.7> ()"
     "t = Clip(x, l, h)",
+    "Col2Im": "s = Constant <value_ints = [-1, 144, 16]> () c = Reshape(x, s)"
+    "i = Constant <value_ints = [6, 6]> () b = Constant <value_ints = [3, 3]> ()"
+    "t = Col2Im(c, i, b)",
     "Compress": "t = Compress <axis = 1> (x, kept)",
     "Concat": "t = Concat <axis = 1> (x, z, x)",
     "Conv": "t = Conv <pads = [1, 1, 1, 1]> (x, kernel, shift)",
     "ConvTranspose": "t = ConvTranspose <strides = [2, 2]> (x, away, shift)",
     "CumSum": "a = Constant <value_int = 2> () t = CumSum(x, a)",
+    "DFT": "s = Constant <value_ints = [64, 288, 2]> () c = Reshape(x, s) t = DFT(c)",
     "DepthToSpace": "t = DepthToSpace <blocksize = 2> (x)",
     "DequantizeLinear": "v = QuantizeLinear <output_dtype = 3> (x, step)"
     "t = DequantizeLinear(v, step)",

@@ -240,6 +240,43 @@ def test_resizing(options: str, scales: list[float], shape: tuple[int, ...], for
     close(found, np.reshape(ends, shape), 1e-5, "x")
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("form", ["scales", "sizes", "axes"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_resizing_that_crops(mode: str, form: str, fixed: bool) -> None:
+    """Linear but for what lies outside, which is a number that must not count."""
+    roi = [0.0, 0.0, 0.1, 0.3, 1.0, 1.0, 0.7, 1.4]
+    if form == "axes":
+        roi = [0.1, 0.3, 0.7, 1.4]
+    options = 'coordinate_transformation_mode = "tf_crop_and_resize", extrapolation_value = 3.0'
+    options += f', mode = "{mode}"' + (", axes = [2, 3]" if form == "axes" else "")
+    sizes = {
+        "scales": "s = Constant <value_floats = [1.0, 1.0, 1.5, 1.2]> () t = Resize",
+        "sizes": "s = Constant <value_ints = [1, 2, 6, 6]> () t = Resize",
+        "axes": "s = Constant <value_ints = [6, 6]> () t = Resize",
+    }[form]
+    operands = "(x, r, s)" if form == "scales" else "(x, r, , s)"
+    given = f"r = Constant <value_floats = {roi}> ()" if fixed else ""
+    text = (
+        f"g (float[1, 2, 4, 5] x, float[1, 2, 6, 6] k{'' if fixed else ', float[n] r'}) =>"
+        f"(float[1, 2, 6, 6] y) {{ {given} {sizes} <{options}> {operands} y = Mul(t, k) }}"
+    )
+    feeds = {"x": normal(1, 2, 4, 5), "k": normal(1, 2, 6, 6)}
+    if not fixed:
+        feeds["r"] = np.array(roi, np.float32)
+    made = gradients(Artifact.from_proto(model_of(text)), "y", ["x"])
+    with Session(made) as session:
+        found = session.run(feeds)["x_gradient"]
+    ends = []
+    with Session(Artifact.from_proto(model_of(text))) as session:
+        for index in np.ndindex(found.shape):
+            pair = [np.zeros_like(found), np.zeros_like(found)]
+            pair[0][index] = 1
+            one, none = (session.run({**feeds, "x": x})["y"].astype(np.float64) for x in pair)
+            ends.append((one - none).sum())
+    close(found, np.reshape(ends, found.shape), 1e-5, "x")
+
+
 def test_whole_factors_are_summed_and_need_no_matrix() -> None:
     text = (
         "g (float[n, 2, h, w] x) => (float[n, 2, p, q] y) {"
@@ -252,11 +289,10 @@ def test_whole_factors_are_summed_and_need_no_matrix() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ('coordinate_transformation_mode = "tf_crop_and_resize"', "crops"),
         ('keep_aspect_ratio_policy = "not_larger"', "depend on each other"),
     ],
 )
-def test_resizing_that_crops_or_keeps_a_ratio_is_refused(options: str, reason: str) -> None:
+def test_resizing_that_keeps_a_ratio_is_refused(options: str, reason: str) -> None:
     text = (
         "g (float[1, 2, 3, 3] x, float[8] r, int64[4] s) => (float[a, b, c, d] y)"
         f"{{ y = Resize <{options}> (x, r, , s) }}"
