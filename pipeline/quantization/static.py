@@ -12,6 +12,8 @@ from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
 from onnxsmith.passes.fusion.contrib import version_of
 from onnxsmith.passes.fusion.fuse_swish import FuseSwish
+from onnxsmith.passes.fusion.keep_sums import KeepSums
+from onnxsmith.passes.fusion.remove_softmax_guards import RemoveSoftmaxGuards
 from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.pipeline import PassPipeline
 from onnxsmith.passes.quantization.flatten_biases import FlattenBiases
@@ -39,13 +41,18 @@ class StaticMode(Mode):
 
     def passes(self, artifact: Artifact, request: QuantizeRequest) -> Sequence[Pass]:
         """Return the passes: what makes the float model as simple as can be comes first."""
-        on_cpu: list[Pass] = [FuseSwish(), ShuffleConvTransposes(request.exclude, request.only)]
+        cpu = request.target.providers[0] == _CPU
+        on_cpu: list[Pass] = [
+            FuseSwish(),
+            RemoveSoftmaxGuards(),
+            ShuffleConvTransposes(request.exclude, request.only),
+        ]
         return [
             *PassPipeline.preset(_PRESET).passes,
             FoldConstants(untie=True),
             APART,
             *_newer(artifact, request),
-            *(on_cpu if request.target.providers[0] == _CPU else []),
+            *(on_cpu if cpu else []),
             PoolMeans(),
             FlattenBiases(),
             InferShapes(),  # values of bodies are calibrated where their types are known
@@ -64,6 +71,7 @@ class StaticMode(Mode):
                 only=request.only,
                 wide=request.wide,
             ),
+            *([KeepSums()] if cpu else []),  # of what stays in float
             *([FuseQdq()] if request.qoperator else []),
             RemoveUnusedNodes(),
         ]

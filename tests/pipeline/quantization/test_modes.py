@@ -158,3 +158,38 @@ def test_tables_inside_an_operator_are_taken_out_and_stored_small(
     assert difference.snr_db > (14 if mode == "weight-only" else 30)
     assert model.size_bytes / result.artifact.size_bytes > 3.3
     assert "EmbedLayerNormalization" not in {n.op_type for n in result.artifact.model.graph}
+
+
+BLOCK = """g (float[N,4,32] x, bool[N,1,4] m) => (float[N,4,32] y) {
+    q = MatMul(x, w) k = MatMul(x, u) t = Transpose<perm = [0,2,1]>(k) a = MatMul(q, t)
+    c = Where(m, zero, low) s = Add(a, c) p = Softmax<axis = -1>(s) n = IsNaN(p)
+    g = Where(n, zero, p) v = MatMul(x, w) o = MatMul(g, v) h = MatMul(o, u) r = Add(x, h)
+    y = LayerNormalization<axis = -1>(r, g1, g2) }"""
+
+
+@pytest.mark.parametrize("low", [-3.4e38, -1e4])
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_guards_and_fused_sums_give_way_to_fast_products_on_cpus(
+    mode: str, low: float, load_text: Callable[..., Artifact], tmp_path: Path
+) -> None:
+    tensors = {
+        "w": RNG.standard_normal((32, 32)).astype(np.float32) / 5,
+        "u": RNG.standard_normal((32, 32)).astype(np.float32) / 5,
+        "zero": np.array(0, np.float32),
+        "low": np.array(low, np.float32),
+        "g1": np.ones(32, np.float32),
+        "g2": np.zeros(32, np.float32),
+    }
+    model = load_text(BLOCK, tensors, opset=17)
+    x = RNG.standard_normal((40, 4, 32)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, m=RNG.random((40, 1, 4)) < 0.7)
+    request = QuantizeRequest(mode=mode, data=f"npz:{tmp_path / 'x.npz'}")
+    result = quantize(model, request)
+    kinds = {node.op_type for node in result.artifact.model.graph}
+    assert "IsNaN" not in kinds
+    assert "Sum" in kinds
+    (difference,) = result.pipeline.differences
+    assert difference.snr_db > 30  # the numbers that hide keys are in no range
+    on_cuda = QuantizeRequest(mode=mode, data=request.data, target=CUDA)
+    kinds = {node.op_type for node in quantize(model, on_cuda).artifact.model.graph}
+    assert "Sum" not in kinds
