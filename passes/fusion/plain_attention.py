@@ -36,7 +36,8 @@ def packed(plain: Plain, node: ir.Node) -> Values | None:
     product = plain.make("MatMul", [x, weight])
     product = product if bias is None else plain.make("Add", [product, bias])
     query, key, value = (_split(plain, v, heads) for v in plain.split(product, sizes))
-    weights = _weights(plain, query, key, added, scale, causal=_is_causal(node))
+    first = _first_hidden(plain, None) if _is_causal(node) else None
+    weights = _weights(plain, query, key, added, scale, first)
     return [_merged(plain, plain.make("MatMul", [weights, value]), sizes[2])]
 
 
@@ -64,7 +65,8 @@ def separate(plain: Plain, node: ir.Node) -> Values | None:
         pairs = zip(pasts, (keys, values), strict=True)
         keys, values = (plain.make("Concat", list(pair), {"axis": 2}) for pair in pairs)
     queries = _split(plain, query, heads)
-    weights = _weights(plain, queries, keys, added, scale, causal=_is_causal(node))
+    first = _first_hidden(plain, pasts[0]) if _is_causal(node) else None
+    weights = _weights(plain, queries, keys, added, scale, first)
     return [_merged(plain, plain.make("MatMul", [weights, values]), total), keys, values]
 
 
@@ -95,7 +97,8 @@ def standard(plain: Plain, node: ir.Node) -> Values | None:
     if many != few:
         order = plain.ints([head // (many // few) for head in range(many)])
         key, value = (plain.make("Gather", [v, order], {"axis": 1}) for v in (key, value))
-    weights = _weights(plain, query, key, mask, scale, causal=bool(causal))
+    first = _first_hidden(plain, None) if causal else None
+    weights = _weights(plain, query, key, mask, scale, first)
     result = plain.make("MatMul", [weights, value])
     return [result if places == 4 else _merged(plain, result, many * depth)]
 
@@ -143,15 +146,23 @@ def _weights(
     key: ir.Value,
     mask: ir.Value | None,
     scale: float,
-    *,
-    causal: bool,
+    first: ir.Value | None,
 ) -> ir.Value:
-    """Write ``Softmax(scale * query key' + mask)``; truth values say what is seen."""
+    """Write ``Softmax(scale * query key' + mask)``; truth values say what is seen.
+
+    Args:
+        plain: Writes it.
+        query: ``[batch, heads, length, size]``.
+        key: Likewise.
+        mask: Added to the scores, or truth values; None without any.
+        scale: A factor of the scores.
+        first: The first key that is hidden from the first query, of causal attention.
+    """
     turned = plain.make("Transpose", [key], {"perm": _KEYS_TURNED})
     scaled = plain.make("Mul", [query, plain.number(scale, query)])
     scores = plain.make("MatMul", [scaled, turned])
-    if causal:
-        scores = plain.make("Add", [scores, _behind(plain, scores)])
+    if first is not None:
+        scores = plain.make("Add", [scores, _behind(plain, scores, first)])
     if mask is None:
         return plain.make("Softmax", [scores], {"axis": 3})
     hides = mask.dtype == ir.DataType.BOOL
@@ -171,7 +182,21 @@ def _weights(
     return result
 
 
-def _behind(plain: Plain, scores: ir.Value) -> ir.Value:
+def _first_hidden(plain: Plain, past: ir.Value | None) -> ir.Value:
+    """Return the first key that the first query does not see: the one behind its own."""
+    if past is None:
+        return plain.whole(1)
+    length = past.shape[2] if past.shape is not None else None
+    if isinstance(length, int):
+        return plain.whole(length + 1)
+    shape = plain.make("Shape", [past])
+    size = plain.make("Gather", [shape, plain.whole(2)])
+    found = plain.make("Add", [size, plain.whole(1)])
+    shape.type = size.type = found.type = ir.TensorType(ir.DataType.INT64)
+    return found
+
+
+def _behind(plain: Plain, scores: ir.Value, first: ir.Value) -> ir.Value:
     """Write the mask that hides from each query the keys behind its own."""
     shape = plain.make("Shape", [scores])
     shape.type = ir.TensorType(ir.DataType.INT64)
@@ -180,7 +205,7 @@ def _behind(plain: Plain, scores: ir.Value) -> ir.Value:
     lowest = np.array([scores.dtype.min], scores.dtype.numpy())
     full = plain.make("ConstantOfShape", [sizes], {"value": ir.Tensor(lowest)})
     full.type = scores.type
-    return plain.make("Trilu", [full, plain.whole(1)], {"upper": 1})
+    return plain.make("Trilu", [full, first], {"upper": 1})
 
 
 def _merged(plain: Plain, value: ir.Value, width: int) -> ir.Value:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx
+import onnx.shape_inference
 import onnx.version_converter
 import onnx_ir as ir
 
@@ -16,6 +17,8 @@ from onnxsmith.storage.save import large_initializers, skeleton
 
 _IR_VERSIONS = ((21, 10), (23, 11), (24, 12), (25, 13))
 _OLDEST, _BATCHED_SCAN = 7, 8
+# The first IR version whose initializers need not be inputs; onnx's converter insists on it.
+_WEIGHTS_APART = 4
 # These versions of the operator set brought bfloat16 and little else; the operators that came to
 # mean something else by the same inputs and attributes are:
 _TYPE_VERSIONS = (13, 14)
@@ -152,12 +155,18 @@ def _convert(model: ir.Model, wanted: int) -> ir.Model:
         if value.const_value is not None
     }  # fmt: skip
     proto = skeleton(model, placed)
+    proto.ir_version = max(proto.ir_version, _WEIGHTS_APART)
     for entry in proto.opset_import:
         if entry.domain == "ai.onnx":
             entry.domain = ""
     try:
         converted = ir.from_proto(_step_by_step(proto, wanted))
-    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        onnx.version_converter.ConvertError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         words = " ".join(str(error).split())[:300]
         raise SmithError(
             f"the model cannot be written in opset {wanted}: {words}",

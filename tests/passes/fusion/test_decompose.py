@@ -78,6 +78,10 @@ FUSED = [
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 4, scale = 0.7>(x, s, s, , , k)"),
     (20, f"y = {MS}.Attention<num_heads = 2, unidirectional = 1>(x, w, wb)"),
     (20, f"y = {MS}.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, s, x)"),
+    (
+        20,
+        f"r = Reshape(s, heads) t = Transpose<perm = [0, 2, 1, 3]>(r) y, u, v = {MS}.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, s, x, , , , t, t)",
+    ),
     (20, f"y = {MS}.FusedMatMul<alpha = 0.3>(x, wq)"),
     (20, f"y = {MS}.FusedMatMul<alpha = 0.3, transB = 1>(x, wq)"),
     (20, f"t = {MS}.FusedMatMul<transA = 1>(x, s) y = MatMul(x, t)"),

@@ -138,6 +138,25 @@ def test_a_scan_over_batches_is_refused(load_text: Callable[..., Artifact]) -> N
         apply(load_text(text, {}, opset=8), "convert-opset:opset=13")
 
 
+def test_weights_of_the_oldest_files_need_not_be_inputs(load_text: Callable[..., Artifact]) -> None:
+    text = "g (float[N,4] x) => (float[N,6] y) { y = MatMul(x, w) }"
+    artifact = load_text(text, {"w": W}, opset=9, ir_version=3)
+    assert [v.name for v in artifact.spec.inputs] == ["x"]
+    converted = Artifact(apply(artifact, "convert-opset:opset=18").model)
+    assert [v.name for v in converted.spec.inputs] == ["x"]
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_allclose(run(converted, x), x @ W, rtol=1e-5)
+
+
+def test_what_the_converter_cannot_read_is_said(load_text: Callable[..., Artifact]) -> None:
+    text = "g (float[N,4] x) => (float[N,4] y) { a = Relu(x) y = com.microsoft.Gelu(a) }"
+    head = '<ir_version: 10, opset_import: ["": 18, "com.microsoft": 1]>'
+    artifact = load_text(text, {}, header=head)
+    artifact.model.opset_imports.pop("com.microsoft")
+    with pytest.raises(SmithError, match="cannot be written in opset 20"):
+        apply(artifact, "convert-opset:opset=20")
+
+
 def test_unknown_versions_are_refused(load_text: Callable[..., Artifact]) -> None:
     artifact = load_text(NET.format(n=1, t=1), {"w": W}, opset=18)
     with pytest.raises(SmithError, match="opset 999"):
