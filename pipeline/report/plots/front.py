@@ -32,7 +32,7 @@ def front(search: Search, width: int, label: str) -> Markup:
         children.append(svg.path([_place(t, across, up) for t in best], "edge s2"))
     rest = [_place(t, across, up) for t in drawn if not t.on_front]
     children.append(svg.dots(rest, "dot even"))
-    children.append(svg.dots([_place(t, across, up) for t in best], "dot s2 edge"))
+    children.append(svg.dots([_place(t, across, up) for t in best], "dot s2"))
     children += [_mark(t, across, up, width) for t in drawn if t.chosen]
     return svg.frame(width, _HEIGHT, label, children)
 

@@ -195,6 +195,7 @@ def test_the_smallest_that_is_not_slower_where_size_is_preferred(
     asked = replace(request, prefer="size", max_drop=0.2)
     result = quantize(artifact, asked)
     assert chosen(result) == "static, int4 weights"
+    assert list(verdicts(result))[-1] == "static, int4 weights"  # it keeps enough as it is
     # Where it would be slower than the input, the next one, though another one is faster.
     speeds["static, int4 weights"] = 1.5
     again = quantize(artifact, asked)
@@ -246,6 +247,17 @@ def test_the_faster_one_loses_to_the_budget(request_for: Any, speeds: dict[str, 
     found = verdicts(result)
     assert found["static"] == "loses too much"
     assert "not tried: the budget is spent" in found.values()
+    made = [t for t in result.search.trials if t.size_bytes] if result.search else []
+    assert len(made) == 1 + 4
+
+
+def test_a_hundredth_may_be_lost_where_nothing_is_said(
+    request_for: Any, speeds: dict[str, float]
+) -> None:
+    artifact, request = request_for()
+    result = quantize(artifact, replace(request, max_drop=None, budget=(1, 900)))
+    assert result.search is not None
+    assert result.search.limit == pytest.approx(0.99)
 
 
 def test_seconds_are_a_budget_too(request_for: Any, speeds: dict[str, float]) -> None:
@@ -290,6 +302,10 @@ def test_a_mode_that_fails_says_why(
     data = f"npz:{tmp_path / 'x.npz'}"
     result = quantize(artifact, QuantizeRequest(mode="auto", data=data, threads=1))
     assert verdicts(result)["dynamic"].startswith("failed: nothing in the model can be quantized")
+    # What cannot be made is no part of the budget.
+    few = QuantizeRequest(mode="auto", data=data, threads=1, budget=(4, 900))
+    found = verdicts(quantize(artifact, few))
+    assert found["static, int4 weights"] != "not tried: the budget is spent"
 
 
 @pytest.mark.parametrize(
@@ -346,6 +362,7 @@ def test_the_front_is_what_none_beats() -> None:
         trial("fast and bad", 1, 0.5),
         trial("beaten in both", 3.5, 0.6),
         trial("beaten in speed alone", 4, 0.9),
+        trial("as fast as another and worse", 2, 0.65),
         trial("between", 2, 0.7),
         trial("not measured", None, 0.95),
         trial("not a number", 0.1, float("nan")),

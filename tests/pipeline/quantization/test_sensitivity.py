@@ -179,6 +179,17 @@ def test_what_the_time_does_not_suffice_for_is_named(layers: Layers) -> None:
     assert all(cost.snr_db is None and cost.time_ms is not None for cost in costs)
 
 
+def test_layers_that_take_the_longest_are_looked_at_first(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {node: (3.0, 1.0, 9.0)[index] for index, node in enumerate(layers.nodes)}
+    monkeypatch.setattr(module, "node_times", lambda *_: (times, 13.0))
+    said: list[str] = []
+    sensitivity(layers, threads=1, say=said.append)
+    wanted = sorted(layers.nodes, key=lambda node: -times[node])
+    assert said == [f"layer {i} of 3: {node.name}" for i, node in enumerate(wanted, start=1)]
+
+
 def test_a_layer_that_stays_in_float_has_no_row(job: Job, tmp_path: Path) -> None:
     request = replace(job.request, exclude=("second*",))
     layers = calibrated(replace(job, request=request), tmp_path)

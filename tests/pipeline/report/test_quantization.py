@@ -70,3 +70,10 @@ def test_plots_draw_what_is_finite(width, trials):
     assert "nan" not in front(Search("accuracy", 0.98, trials), width, "words")
     assert "nan" not in trace(LAYERS, [2, 1], width, "words")
     assert trace((), [], width, "words").startswith("<svg")
+
+
+def test_what_none_beats_is_a_dot_as_wide_as_the_others():
+    drawn = front(Search("accuracy", 0.98, TRIALS), WIDE, "words")
+    (dots,) = [part for part in drawn.split("<path") if 'class="dot s2"' in part]
+    assert dots.count("M") == 2
+    assert ".plot .dot.s2," in to_html(REPORT)  # or it would have no color

@@ -164,3 +164,15 @@ def test_the_model_is_not_touched() -> None:
     assert [n.op_type for n in untouched.graph] == ["Neg", "Relu"]
     assert untouched.opset_imports[""] == 13
     assert [v.name for v in untouched.graph.outputs] == ["y"]
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "mse"])
+def test_all_batches_are_counted(method: Method) -> None:
+    """What only the first batch holds still widens the range."""
+    wide = RNG.uniform(-1, 1, (8, 500)).astype(np.float32)
+    narrow = np.full((8, 500), 0.01, np.float32)
+    low, high = measure_ranges(
+        model(), ["x"], lambda: stream([wide, narrow]), method, 9, 256
+    ).ranges["x"]
+    assert low < -0.9
+    assert high > 0.9
