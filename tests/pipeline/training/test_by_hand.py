@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.pipeline.frontends.layers.description import Network, build
+from onnxsmith.pipeline.training import stepper as stepper_module
 from onnxsmith.pipeline.training.graphs import gradient_graph
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
@@ -65,6 +67,35 @@ def test_every_step_has_the_loss_of_the_code_by_hand() -> None:
     expected = by_hand(x, labels)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert expected[-1] < 0.2 * expected[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw:decay=0.1", "momentum"])
+def test_parameters_updated_in_stretches_are_the_same(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last stretch is shorter; what is frozen to zero and averaged is cut like the rest."""
+    x, labels = samples()
+    found = []
+    for stretch in (2**18, 32):
+        monkeypatch.setattr(stepper_module, "_STRETCH", stretch)
+        model = network()
+        held = model.model.graph.initializers
+        start = {name: held[name].const_value.numpy().copy() for name in NAMES}
+        start["one.weight"][:3] = 0
+        graph = gradient_graph(model, NAMES, make_loss("cross-entropy"))
+        options = StepOptions(
+            make_optimizer(optimizer), threads=1, average=0.9, keep_zeros=True,
+            no_decay=frozenset(["one.bias"]),
+        )  # fmt: skip
+        with Stepper(graph, start, {}, options) as stepper:
+            assert (len(stepper._updates) > 2) == (stretch == 32)
+            for _ in range(5):
+                stepper.gradient({"x": x}, labels)
+                stepper.update(0.1)
+            found.append(stepper.state())
+    assert found[0].keys() == found[1].keys()
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(found[1][name], array, err_msg=name)
 
 
 def test_the_loop_takes_the_same_steps(tmp_path: Path) -> None:
