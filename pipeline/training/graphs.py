@@ -20,6 +20,7 @@ from onnxsmith.passes.autodiff.writer import Writer, static_shape
 from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.cleanup.remove_unused_nodes import RemoveUnusedNodes
+from onnxsmith.passes.match import is_op
 from onnxsmith.pipeline.training.losses.base import Loss, class_axis
 from onnxsmith.pipeline.training.mixed import HalfType, halve
 from onnxsmith.pipeline.training.optimizers.base import Moment, Optimizer
@@ -296,12 +297,14 @@ def sum_graph(dtype: ir.DataType) -> Artifact:
 def float_parameters(model: ir.Model) -> list[str]:
     """Return the initializers that could be trained: tensors of floats that the graph reads.
 
-    Scalars and what shape operators read are constants of the model, not parameters of it.
+    Scalars, what shape operators read and the statistics that batch normalization keeps are
+    constants of the model, not parameters of it.
     """
     names = []
     for name, value in model.graph.initializers.items():
         sizes = static_shape(value)
-        if may_flow(value) and value.dtype is not None and value.uses() and sizes:
+        kept = all(is_op(use.node, "BatchNormalization") and use.idx > 2 for use in value.uses())
+        if may_flow(value) and value.dtype is not None and value.uses() and sizes and not kept:
             names.append(name)
     return names
 
