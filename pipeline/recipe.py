@@ -107,7 +107,7 @@ class QuantizeRecipe(_Part):
     samples: int = Field(256, ge=1, description="Most calibration batches to read.")
     prepare: str = Field("", description="Passes for the float model before it is rounded.")
     sensitivity: bool = Field(False, description="Measure what each layer costs (static).")
-    candidates: int = Field(16, ge=1, description="Most candidates to make (auto).")
+    candidates: int = Field(20, ge=1, description="Most candidates to make (auto).")
     seconds: float = Field(900.0, ge=0, description="After which no more are made (auto).")
     prefer: Literal["speed", "size"] = Field("speed", description="What is made best (auto).")
     metric: str = Field("accuracy", description="What max_drop is about.")

@@ -81,7 +81,7 @@ class QuantizeRequest:
     accuracy_level: int = 0
     prepare: str = ""
     sensitivity: bool = False
-    budget: tuple[int, float] = (16, 900.0)
+    budget: tuple[int, float] = (20, 900.0)
     prefer: Literal["speed", "size"] = "speed"
     target: Target = TARGETS["cpu"]
     dims: Mapping[str, int] = field(default_factory=dict)

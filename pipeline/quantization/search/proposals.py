@@ -11,6 +11,8 @@ STATIC = "static"
 WIDE = "static, 16-bit activations"
 _METHODS: tuple[Method, ...] = ("percentile", "minmax")
 _HELPERS = "equalize-layers,correct-biases"
+# Of MatMulNBits: its kernel may compute in int8, which is faster on CPUs.
+_IN_INT8 = 4
 _TENSORRT = "TensorrtExecutionProvider"
 _OF_16_BITS: dict[Activations, Activations] = {"auto": "uint16", "uint8": "uint16", "int8": "int16"}
 
@@ -30,7 +32,10 @@ def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]
         yield "static, inputs of products only", products
     for bits in (8, 4):
         name = f"weight-only, {bits} bits"
-        yield name, replace(request, mode="weight-only", bits=bits, max_drop=None)
+        stored = replace(request, mode="weight-only", bits=bits, max_drop=None)
+        yield name, stored
+        if request.accuracy_level == 0 and request.form == "matmul-nbits":
+            yield f"{name}, products in int8", replace(stored, accuracy_level=_IN_INT8)
     for mode, precision in (("fp16", "float16"), ("bf16", "bfloat16")):
         if precision in request.target.precisions:
             yield mode, replace(request, mode=mode, max_drop=None)

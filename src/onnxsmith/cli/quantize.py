@@ -193,7 +193,7 @@ if TYPE_CHECKING:
 @click.option(
     "--budget",
     type=(click.IntRange(min=1), click.FloatRange(min=0)),
-    default=(16, 900.0),
+    default=(20, 900.0),
     show_default=True,
     metavar="N SECONDS",
     help="Mode auto makes at most N candidates, and no more after so many seconds.",

@@ -64,6 +64,15 @@ def test_no_other_range_has_a_smaller_error(name: str, levels: int) -> None:
     assert error(histogram, low, high, levels) <= 1.03 * best
 
 
+def test_few_integers_cost_as_much_as_they_are_few() -> None:
+    histogram = counted(DISTRIBUTIONS["one tail"])
+    low, high = least_error(histogram, 3)
+    highs = [histogram.high * share for share in np.linspace(0.04, 1, 97)]
+    best = min(error(histogram, 0, b, 3) for b in highs)
+    assert low == 0
+    assert error(histogram, 0, high, 3) <= 1.01 * best
+
+
 def test_ranges_hold_0_whatever_the_values() -> None:
     low, high = least_error(Histogram(np.array([5, 9, 5]), 2.0, 4.0), 256)
     assert low == 0
