@@ -60,6 +60,8 @@ def fit_labels(
     Raises:
         SmithError: They are of another kind, rank or size, or a class is out of range.
     """
+    if labels.dtype.kind not in "biuf":
+        raise SmithError("the labels are text, not numbers", "number the classes from 0")
     wanted = numpy_dtype(spec.dtype)
     if wanted.kind == "i":
         if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():

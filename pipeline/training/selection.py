@@ -11,6 +11,8 @@ from onnxsmith.pipeline.training.graphs import float_parameters
 from onnxsmith.pipeline.training.mixed import LossScale
 from onnxsmith.pipeline.training.request import TrainRequest
 
+_LARGEST_RATE = 3.4e38  # of float32
+
 
 def check_request(request: TrainRequest) -> None:
     """Refuse numbers that make no sense, and options that need others.
@@ -21,6 +23,8 @@ def check_request(request: TrainRequest) -> None:
     for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("parallel", 1)):
         if getattr(request, name) < least:
             raise UsageError(f"{name} is below {least}", "give a positive number")
+    if request.rate is not None and not 0 <= request.rate <= _LARGEST_RATE:
+        raise UsageError(f"the learning rate is {request.rate}", "give a number such as 0.001")
     if request.qat and request.lora:
         raise UsageError("--qat trains all weights, --lora adapters", "give one of the two")
     if request.resume and request.checkpoint is None:

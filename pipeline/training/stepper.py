@@ -218,7 +218,7 @@ class Stepper:
             batches: How many batches were accumulated; their mean counts.
         """
         gradient = self.vectors["gradient"]
-        if self._sum is not None and batches > 1:
+        if self._sum is not None:
             gradient.write(self._sum.read())
             self._sum.write(np.zeros(self._sum.size, self._sum.dtype))
         scale = 1.0 / batches

@@ -223,6 +223,7 @@ class _Run:
                 held = 0
         if held:
             self.stepper.update(self._rate(updates, number), held)
+        self._check_finite(number)
         metrics = self._score()
         seconds = time.perf_counter() - start
         done = self.stepper.updates
@@ -281,9 +282,21 @@ class _Run:
         feeds |= {n: a for n, a in self.stepper.weights().items() if n in known}
         place = first_bad(self.graph.artifact, feeds)
         where = f"; the first tensor that is not finite is {place!r}" if place else ""
+        what = f"the loss became {loss} in epoch {number + 1}{where}"
+        if place is not None and place in {*batch.inputs, self.graph.labels}:
+            raise RefusedError(what, "the data holds it: clean them")
+        raise self._refusal(what, number)
+
+    def _check_finite(self, number: int) -> None:
+        """Refuse parameters that the last update broke: they must not become a checkpoint."""
+        for name, array in self.stepper.weights().items():
+            if not np.isfinite(array).all():
+                raise self._refusal(f"{name!r} is not finite after epoch {number + 1}", number)
+
+    def _refusal(self, what: str, number: int) -> RefusedError:
         kept = self.request.checkpoint is not None and number > 0
-        raise RefusedError(
-            f"the loss became {loss} in epoch {number + 1}{where}",
+        return RefusedError(
+            what,
             "lower --lr, or give --clip 1"
             + ("; the checkpoint holds the last good epoch" if kept else ""),
         )
@@ -310,6 +323,11 @@ class _Run:
             **({"precision": request.precision} if request.precision else {}),
             **({"loss_scale": request.loss_scale} if request.loss_scale else {}),
             **({"private": request.private} if request.private else {}),
+            **({"clip": request.clip} if request.clip is not None else {}),
+            **({"average": request.average} if request.average is not None else {}),
+            **({"keep_zeros": True} if request.keep_zeros else {}),
+            **({"no_decay": list(request.no_decay)} if request.no_decay else {}),
+            **({"batch_norm": "frozen"} if request.batch_norm == "frozen" else {}),
             "trained": sorted(self.stepper.layout.shapes),
         }
 
@@ -339,7 +357,7 @@ class _Run:
         theirs, ours = dict(found.about.get("run", {})), self._about()
         for run in (theirs, ours):
             run.pop("epochs", None)  # more of them may be asked for
-        wrong = [key for key, value in ours.items() if theirs.get(key) != value]
+        wrong = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
         if wrong:
             raise SmithError(
                 f"the checkpoint is of another run: {wrong[0]} differs",

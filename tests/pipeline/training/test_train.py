@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -139,6 +138,13 @@ def test_a_checkpoint_of_another_run_or_a_torn_one_is_refused(tmp_path: Path) ->
     train(perceptron(), request)
     with pytest.raises(SmithError, match="another run: optimizer differs"):
         train(perceptron(), dataclasses.replace(request, optimizer="sgd"))
+    for change in ({"clip": 1.0}, {"average": 0.9}, {"no_decay": ("b",)}, {"lora": "rank=2"}):
+        with pytest.raises(SmithError, match=f"another run: {next(iter(change))} differs"):
+            train(perceptron(), dataclasses.replace(request, **change))
+    other = tmp_path / "other"
+    train(perceptron(), dataclasses.replace(request, clip=1.0, checkpoint=other))
+    with pytest.raises(SmithError, match="another run: clip differs"):
+        train(perceptron(), dataclasses.replace(request, checkpoint=other))
     other = perceptron()
     held = other.model.graph.initializers["a"]
     held.const_value = ir.Tensor(held.const_value.numpy() * np.float32(1.5), name="a")
@@ -163,9 +169,52 @@ def test_a_loss_that_is_not_finite_names_the_first_bad_tensor(tmp_path: Path) ->
         train(perceptron(), request)
 
 
+def test_parameters_that_the_last_update_broke_are_no_checkpoint(tmp_path: Path) -> None:
+    """The loss is finite, and no batch follows that would show it."""
+    request = dataclasses.replace(
+        REQUEST,
+        data="digits?split=train",  # whose gradients are larger than one
+        eval_data=None,
+        metrics=(),
+        optimizer="sgd",
+        batch_size=2000,
+        epochs=1,
+        checkpoint=tmp_path,
+    )
+    train(perceptron(), dataclasses.replace(request, rate=1e-3))
+    good = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(RefusedError, match="is not finite after epoch 1"):
+        train(perceptron(), dataclasses.replace(request, rate=3e38))
+    assert (tmp_path / "checkpoint.npz").read_bytes() == good
+
+
+def test_data_that_are_not_finite_are_blamed_on_themselves(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, label = rng.normal(size=(8, 64)).astype(np.float32), rng.integers(0, 10, 8)
+    x[3, 3] = np.nan
+    np.savez(tmp_path / "d.npz", x=x, label=label)
+    request = dataclasses.replace(
+        REQUEST, data=f"npz:{tmp_path / 'd.npz'}", eval_data=None, metrics=()
+    )
+    with pytest.raises(RefusedError, match="not finite is 'x'") as caught:
+        train(perceptron(), request)
+    assert "clean" in caught.value.hint
+
+
+def test_text_is_no_label(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 64), np.float32), label=np.array(list("abcd")))
+    request = dataclasses.replace(
+        REQUEST, data=f"npz:{tmp_path / 'd.npz'}", eval_data=None, metrics=()
+    )
+    with pytest.raises(SmithError, match="labels are text"):
+        train(perceptron(), request)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"rate": 1e39}, "learning rate is 1e\\+39"),
+        ({"rate": float("nan")}, "learning rate is nan"),
         ({"loss": "mse"}, "labels have shape"),
         ({"loss": "nothing"}, "nothing"),
         ({"mixup": 0.2}, "soft labels"),
@@ -285,25 +334,59 @@ def test_orders_depend_on_seed_and_epoch_alone() -> None:
 
 
 def test_killed_at_any_moment_it_resumes_to_the_same_model(tmp_path: Path) -> None:
-    perceptron().save(tmp_path / "in.onnx")
+    """Half of the kills come after an epoch was done, half at any moment since the start."""
+    perceptron("e = Relu(h) r = Dropout(e)").save(tmp_path / "in.onnx")
 
     def command(out: str, folder: str) -> list[str]:
         return [
             sys.executable, "-m", "onnxsmith", "train", str(tmp_path / "in.onnx"), "-o",
-            str(tmp_path / out), "--data", TRAIN, "--epochs", "12", "--threads", "1",
+            str(tmp_path / out), "--data", TRAIN, "--epochs", "300", "--threads", "1",
+            "--clip", "1", "--average", "0.9", "--recompute", "y",
             "--checkpoint", str(tmp_path / folder), "--resume",
         ]  # fmt: skip
 
     subprocess.run(command("whole.onnx", "whole"), check=True, capture_output=True)
-    rng = random.Random(5)
-    for _ in range(20):
-        process = subprocess.Popen(
-            command("broken.onnx", "broken"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(rng.uniform(0.2, 2.0))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    rng, seen = random.Random(5), set[bytes]()
+    for round_ in range(20):
+        with subprocess.Popen(
+            command("broken.onnx", "broken"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None  # it was asked for
+            if round_ % 2:
+                seen.add(process.stdout.readline())
+                time.sleep(rng.uniform(0, 0.05))
+            else:
+                time.sleep(rng.uniform(0.2, 1.2))
+            process.kill()
+    epochs = {line.partition(b"/")[0] for line in seen if line.startswith(b"epoch ")}
+    assert len(epochs) > 4, seen  # so many kills came in the middle of it
     subprocess.run(command("broken.onnx", "broken"), check=True, capture_output=True)
     whole, broken = (Artifact.load(tmp_path / f"{n}.onnx") for n in ("whole", "broken"))
     for name, array in weights(whole).items():
         np.testing.assert_array_equal(weights(broken)[name], array)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lora": "rank=4"},
+        {"qat": True},
+        {"private": "noise=1:clip=1:delta=0.001"},
+        {"accumulate": 3},
+        {"precision": "float16"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+@pytest.mark.parametrize("recompute", [(), ("y",)], ids=["kept", "again"])
+def test_all_kinds_resume_bit_by_bit(
+    tmp_path: Path, change: dict[str, Any], recompute: tuple[str, ...]
+) -> None:
+    request = dataclasses.replace(REQUEST, recompute=recompute, epochs=3, **change)
+    between = "e = Relu(h) r = Dropout(e)"
+    unbroken = train(perceptron(between), request)
+    broken = dataclasses.replace(request, checkpoint=tmp_path, resume=True)
+    train(perceptron(between), dataclasses.replace(broken, epochs=1))
+    resumed = train(perceptron(between), broken)
+    for name, array in weights(unbroken.artifact).items():
+        np.testing.assert_array_equal(weights(resumed.artifact)[name], array, err_msg=name)
+    assert [e.loss for e in resumed.epochs] == [e.loss for e in unbroken.epochs]
