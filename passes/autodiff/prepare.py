@@ -14,6 +14,7 @@ from onnxsmith.passes.base import PassContext
 from onnxsmith.passes.cleanup.infer_shapes import InferShapes
 from onnxsmith.passes.fusion.contrib import DOMAIN as CONTRIBUTED
 from onnxsmith.passes.fusion.decompose import Decompose
+from onnxsmith.passes.layout.convert_opset import ConvertOpset
 from onnxsmith.passes.match import STANDARD, all_nodes
 from onnxsmith.passes.pipeline import PassPipeline
 
@@ -51,17 +52,23 @@ def prepare(model: ir.Model, variables: Iterable[str], custom: Rules | None = No
     current = max((model.opset_imports.get(domain, 0) for domain in STANDARD), default=0)
     if not current:
         model.opset_imports[""] = OLDEST
-    if any(node.domain == CONTRIBUTED for node in all_nodes(model)):
-        # The runtime's own operators are known by what they are made of, not by rules.
-        InferShapes().apply(model, PassContext())
-        while Decompose().apply(model, PassContext()).modified:
-            InferShapes().apply(model, PassContext())  # types behind what had no inference
-    steps = f"convert-opset:opset={OLDEST},{_PASSES}" if 0 < current < OLDEST else _PASSES
-    for step in PassPipeline.parse(steps).passes:
+    _write_out(model)
+    if 0 < current < OLDEST:
+        model = ConvertOpset(OLDEST).apply(model, PassContext()).model
+        _write_out(model)  # what had no plain form in the older version
+    for step in PassPipeline.parse(_PASSES).passes:
         model = step.apply(model, PassContext()).model
     if time_first(model):
         InferShapes().apply(model, PassContext())
     return model
+
+
+def _write_out(model: ir.Model) -> None:
+    """Write the runtime's own operators as what they are made of: there are no rules for them."""
+    if any(node.domain == CONTRIBUTED for node in all_nodes(model)):
+        InferShapes().apply(model, PassContext())
+        while Decompose().apply(model, PassContext()).modified:
+            InferShapes().apply(model, PassContext())  # types behind what had no inference
 
 
 def inline(model: ir.Model, kept: Container[tuple[str, str]]) -> None:

@@ -65,11 +65,10 @@ class Decompose(Pass):
     Attributes:
         ops: Which operators, such as ``Gelu+Attention``; all that are known where it is empty.
 
-    What is left alone: attention that rotates its operands, bounds its scores, or has a past, a
-    padding mask or a bias of its own; products that turn batches around, and activations that the
-    runtime does not fuse; rotary embedding of a part of the heads or of neighbors;
-    values of unknown element type; groups of values of unknown rank; scales of another element
-    type; functions, and models below opset 13.
+    What is left alone: attention that rotates its operands or bounds its scores, a past of packed
+    attention, and padding given by lengths; activations that the runtime does not fuse; rotary
+    embedding of a part of the heads or of neighbors; values of unknown element type; groups of
+    values of unknown rank; scales of another element type; functions, and models below opset 13.
 
     Source: the operators' definitions in ONNX and in ONNX Runtime's contributed operators.
     """

@@ -18,13 +18,13 @@ _TRILU = 14  # the first opset with that operator
 
 def packed(plain: Plain, node: ir.Node) -> Values | None:
     """Write the runtime's Attention: one product for queries, keys and values, then split."""
-    x, weight, bias, added = (input_of(node, index) for index in (0, 1, 2, 5))
+    x, weight, bias, padding, added = (input_of(node, index) for index in (0, 1, 2, 3, 5))
     heads = int_attribute(node, "num_heads")
     if is_read(node, 1):
         return None
     if x is None or x.dtype is None or weight is None or not heads or _is_special(plain, node):
         return None
-    if not is_left_out(node, 3, 5) or not is_left_out(node, 6):
+    if not is_left_out(node, 4, 5) or not is_left_out(node, 6) or not _is_row(padding):
         return None
     width = None if rank(weight) != 2 or weight.shape is None else weight.shape[1]
     sizes = ints_attribute(node, "qkv_hidden_sizes")
@@ -36,6 +36,7 @@ def packed(plain: Plain, node: ir.Node) -> Values | None:
     product = plain.make("MatMul", [x, weight])
     product = product if bias is None else plain.make("Add", [product, bias])
     query, key, value = (_split(plain, v, heads) for v in plain.split(product, sizes))
+    added = _padded(plain, node, padding, added, query)
     first = _first_hidden(plain, None) if _is_causal(node) else None
     weights = _weights(plain, query, key, added, scale, first)
     return [_merged(plain, plain.make("MatMul", [weights, value]), sizes[2])]
@@ -44,27 +45,37 @@ def packed(plain: Plain, node: ir.Node) -> Values | None:
 def separate(plain: Plain, node: ir.Node) -> Values | None:
     """Write the runtime's MultiHeadAttention of queries, keys and values."""
     query, key, value = typed(node), input_of(node, 1), input_of(node, 2)
-    added, heads = input_of(node, 5), int_attribute(node, "num_heads")
+    bias, padding, added = (input_of(node, place) for place in (3, 4, 5))
+    heads = int_attribute(node, "num_heads")
     pasts = [input_of(node, place) for place in (6, 7)]
     if query is None or key is None or value is None or not heads or _is_special(plain, node):
         return None
-    if not is_left_out(node, 3, 5) or not is_left_out(node, 8) or rank(query) != 3:
+    if not is_left_out(node, 8) or rank(query) != 3 or not _is_row(padding):
         return None
-    if (pasts[0] is None) != (pasts[1] is None) or is_read(node, 1 if pasts[0] is None else 3):
+    if (pasts[0] is None) != (pasts[1] is None) or is_read(node, 3):
         return None
-    if rank(key) not in (3, 4) or rank(value) != rank(key):
+    places = rank(key)
+    if places not in (3, 4) or rank(value) != places:
         return None
     width = query.shape[2] if query.shape is not None else None
     depth = value.shape[-1] if value.shape is not None else None
     scale = _scale(node, width // heads if isinstance(width, int) else 0)
     if not isinstance(depth, int) or scale is None or (added is not None and rank(added) != 4):
         return None
-    keys, values = (_split(plain, v, heads) if rank(v) == 3 else v for v in (key, value))
-    total = depth if rank(value) == 3 else depth * heads
+    if bias is not None:
+        if places != 3 or not isinstance(width, int):
+            return None
+        biases = plain.split(bias, [width, width, depth])
+        query, key, value = (
+            plain.make("Add", [v, b]) for v, b in zip((query, key, value), biases, strict=True)
+        )
+    keys, values = (_split(plain, v, heads) if places == 3 else v for v in (key, value))
+    total = depth if places == 3 else depth * heads
     if pasts[0] is not None:
         pairs = zip(pasts, (keys, values), strict=True)
         keys, values = (plain.make("Concat", list(pair), {"axis": 2}) for pair in pairs)
     queries = _split(plain, query, heads)
+    added = _padded(plain, node, padding, added, queries)
     first = _first_hidden(plain, pasts[0]) if _is_causal(node) else None
     weights = _weights(plain, queries, keys, added, scale, first)
     return [_merged(plain, plain.make("MatMul", [weights, values]), total), keys, values]
@@ -180,6 +191,30 @@ def _weights(
     result = plain.make("Where", [empty, zero, weights])
     result.type = query.type
     return result
+
+
+def _is_row(padding: ir.Value | None) -> bool:
+    """Tell whether a mask of padding, if there is one, has a number for each key."""
+    return padding is None or (rank(padding) == 2 and padding.dtype is not None)
+
+
+def _padded(
+    plain: Plain,
+    node: ir.Node,
+    padding: ir.Value | None,
+    added: ir.Value | None,
+    like: ir.Value,
+) -> ir.Value | None:
+    """Return what is added to the scores: a low number where a key is padding."""
+    low = float_attribute(node, "mask_filter_value", -10000.0)
+    if padding is None or low is None:
+        return added
+    seen = plain.make("Greater", [padding, plain.number(0, padding)])
+    seen.type = ir.TensorType(ir.DataType.BOOL)
+    row = plain.make("Where", [seen, plain.number(0, like), plain.number(low, like)])
+    row.type = like.type
+    mask = plain.make("Unsqueeze", [row, plain.ints([1, 2])])
+    return mask if added is None else plain.make("Add", [mask, added])
 
 
 def _first_hidden(plain: Plain, past: ir.Value | None) -> ir.Value:

@@ -65,20 +65,35 @@ def matmul(plain: Plain, node: ir.Node) -> Values | None:
     alpha = float_attribute(node, "alpha", 1.0)
     if a is None or b is None or alpha is None:
         return None
-    if any(int_attribute(node, f"transBatch{side}", 0) != 0 for side in "AB"):
+    operands = [_turned(plain, node, value, side) for value, side in ((a, "A"), (b, "B"))]
+    if operands[0] is None or operands[1] is None:
         return None
-    operands: list[ir.Value] = []
-    for value, side in ((a, "A"), (b, "B")):
-        turned, places = int_attribute(node, f"trans{side}", 0), rank(value)
-        if turned is None or (turned and (places is None or places < 1)):
-            return None
-        if turned and places is not None and places > 1:  # a vector stays as it is
-            order = [*range(places - 2), places - 1, places - 2]
-            operands.append(plain.make("Transpose", [value], {"perm": order}))
-        else:
-            operands.append(value)
     product = plain.make("MatMul", operands)
     return [product if alpha == 1 else plain.make("Mul", [product, plain.number(alpha, a)])]
+
+
+def _turned(plain: Plain, node: ir.Node, value: ir.Value, side: str) -> ir.Value | None:
+    """Return an operand as MatMul takes it; a vector stays as it is.
+
+    With ``transBatch`` its first dimension goes behind those of the batch, with ``trans`` the last
+    two change places then.
+    """
+    turned, moved = (int_attribute(node, f"{word}{side}", 0) for word in ("trans", "transBatch"))
+    places = rank(value)
+    if turned is None or moved is None:
+        return None
+    if side == "B" and moved and not turned:  # the runtime (1.31) refuses to compute it
+        return None
+    if not (turned or moved):
+        return value
+    if places is None or places < 1:
+        return None
+    order = list(range(places))
+    if moved and places > 2:
+        order = [*order[1:-1], 0, order[-1]]
+    if turned and places > 1:
+        order[-2:] = order[:-3:-1]
+    return plain.make("Transpose", [value], {"perm": order}) if places > 1 else value
 
 
 def _activation(node: ir.Node) -> str | None:

@@ -32,6 +32,7 @@ WEIGHTS |= {
 }
 WEIGHTS |= {"kernel": RNG.standard_normal((3, 3, 3)).astype(np.float32), "shift": WEIGHTS["b"][:3]}
 WEIGHTS |= {"rows": np.array([-1, 8]), "back": np.array([-1, 3, 8])}
+WEIGHTS |= {"last": np.array([2]), "nought": np.array(0, np.float32)}
 WEIGHTS |= {"heads": np.array([0, 0, 2, 4]), "flat": np.array([0, 0, 8])}
 
 PLAIN = {
@@ -81,6 +82,19 @@ FUSED = [
     (
         20,
         f"r = Reshape(s, heads) t = Transpose<perm = [0, 2, 1, 3]>(r) y, u, v = {MS}.MultiHeadAttention<num_heads = 2, unidirectional = 1>(x, s, x, , , , t, t)",
+    ),
+    (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x, wb)"),
+    *(
+        (
+            20,
+            f"n = ReduceMean<keepdims = 0>(x, last) f = Greater(n, nought) p = Cast<to = 6>(f) {more}",
+        )
+        for more in (
+            f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x, wb, p)",
+            f"y = {MS}.MultiHeadAttention<num_heads = 2, mask_filter_value = -0.7>(x, s, x, , p, k)",
+            f"y = {MS}.Attention<num_heads = 2, mask_filter_value = -0.7>(x, w, wb, p)",
+            f"y = {MS}.Attention<num_heads = 2, mask_filter_value = -0.7>(x, w, wb, p, , k)",
+        )
     ),
     (20, f"y = {MS}.FusedMatMul<alpha = 0.3>(x, wq)"),
     (20, f"y = {MS}.FusedMatMul<alpha = 0.3, transB = 1>(x, wq)"),
@@ -139,9 +153,8 @@ KEPT = [
     (23, "y = Attention<q_num_heads = 2, kv_num_heads = 2, softcap = 3.0>(x, s, x)"),
     (20, f"y = {MS}.RotaryEmbedding<interleaved = 1>(x, first, cos, sin)"),
     (20, f"y = {MS}.RotaryEmbedding<num_heads = 1, rotary_embedding_dim = 4>(x, first, cos, sin)"),
-    (20, f"y = {MS}.MultiHeadAttention<num_heads = 2>(x, s, x, wb)"),
     (20, f'y = {MS}.FusedConv<activation = "Gelu">(x, kernel)'),
-    (20, f"y = {MS}.FusedMatMul<transBatchA = 1>(x, s)"),
+    (20, f"y = {MS}.FusedMatMul<transBatchB = 1>(x, s)"),
     (20, "y = Relu(x)"),
 ]
 
@@ -186,6 +199,24 @@ def test_what_it_does_not_know_stays(
     artifact = load_text(text_of(body), WEIGHTS, opset=opset)
     assert census(run(artifact).model) == census(artifact.model)
     assert len(run(artifact).model.graph.initializers) == len(artifact.model.graph.initializers)
+
+
+@pytest.mark.parametrize("a", ["", "transBatchA = 1", "transA = 1", "transA = 1, transBatchA = 1"])
+@pytest.mark.parametrize("b", ["", "transB = 1", "transB = 1, transBatchB = 1"])
+def test_batches_that_are_turned_around(a: str, b: str, load_text: Callable[..., Artifact]) -> None:
+    shapes = {"A": [5, 2, 3, 4], "B": [5, 2, 4, 6]}
+    for side, options in (("A", a), ("B", b)):
+        shape = shapes[side]
+        if f"trans{side}" in options:
+            shape[2:] = shape[:1:-1]
+        if "Batch" in options:
+            shapes[side] = [shape[2], *shape[:2], shape[3]]
+    given = ", ".join(option for option in (a, b) if option)
+    text = f"g (float{shapes['A']} x, float{shapes['B']} s) => (float[5,2,3,6] y) {{ y = {MS}.FusedMatMul<{given}>(x, s) }}"
+    artifact = load_text(text.replace("<>", ""), {}, opset=20)
+    found = run(artifact)
+    assert set(census(found.model)) <= PLAIN
+    assert_equal(artifact, found)
 
 
 def test_groups_of_channels_are_normalized(load_text: Callable[..., Artifact]) -> None:
