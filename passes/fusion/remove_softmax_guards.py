@@ -11,8 +11,11 @@ import onnx_ir as ir
 from onnxsmith.passes.base import Pass, PassContext, PassResult
 from onnxsmith.passes.fusion.attention_core import unguarded
 from onnxsmith.passes.fusion.attention_mask import is_finite
+from onnxsmith.passes.fusion.contrib import version_of
+from onnxsmith.passes.fusion.hidden_rows import HiddenRows
 from onnxsmith.passes.match import all_nodes, array_of, bypass, is_op, made_by, tensor_of
 
+_OPSET = 13  # ReduceSum takes its axes as an input
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
@@ -25,7 +28,11 @@ class RemoveSoftmaxGuards(Pass):
     product, scaled by numbers or not, to which a mask may be added whose rows are known to hold a
     finite number; other numbers that are not finite before the softmax are not kept apart.
 
-    What is left alone: computed masks that may hold infinities, scores of another form, and
+    Where the mask is ``Where(c, -inf, 0)``, whose rows may be hidden throughout, the mask becomes
+    finite and the guard one factor behind the product with the values, 0 for these rows: it is
+    computed once for all attentions that share the mask.
+
+    What is left alone: other computed masks that may hold infinities, scores of another form, and
     probabilities that anything else reads.
     """
 
@@ -33,13 +40,26 @@ class RemoveSoftmaxGuards(Pass):
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Remove in the graph, its subgraphs and functions."""
-        count = 0
+        count, moved = 0, 0
+        rows = HiddenRows() if version_of(model) >= _OPSET else None
         for node in all_nodes(model, functions=True):
-            if not is_op(node, "Softmax") or not _is_bounded(node.inputs[0]):
+            if not is_op(node, "Softmax"):
                 continue
-            _, guard = unguarded(node.outputs[0])
-            count += bool(guard) and bypass(guard[-1], node.outputs[0])
-        return PassResult(model, bool(count), {"removed": count})
+            guarded, guard = unguarded(node.outputs[0])
+            if guarded is None:
+                continue
+            if _is_bounded(node.inputs[0]):
+                count += bypass(guard[-1], node.outputs[0])
+            elif _is_masked(node.inputs[0]) and rows is not None and rows.move(node, guarded):
+                moved += bypass(guard[-1], node.outputs[0])
+        details = {"removed": count, **({"moved": moved} if moved else {})}
+        return PassResult(model, bool(count or moved), details)
+
+
+def _is_masked(scores: ir.Value | None) -> bool:
+    """Tell whether scores are the sum of a scaled product and something else."""
+    add = made_by(scores, "Add")
+    return add is not None and any(_is_product(value) for value in add.inputs)
 
 
 def _is_bounded(scores: ir.Value | None) -> bool:
