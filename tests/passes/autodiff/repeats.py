@@ -48,6 +48,7 @@ INPUTS: dict[str, Array] = {
     "sequence": _floats(6, 32, 16),
     "rows": _floats(16, 12),
     "first": _floats(16, 12, 12),
+    "grid": _floats(16, 12, 12, 2, low=-1.2),
     "places": RNG.integers(0, 8, 4096),
     "spots": RNG.integers(0, 8, (4096, 1)),
     "cells": RNG.integers(0, 8, (4096, 256)),
@@ -102,6 +103,7 @@ _MORE = {
     "GatherElements": "t = GatherElements(table, cells)",
     "GatherND": "t = GatherND(table, spots)",
     "Gemm": "t = Gemm(m, n)",
+    "GridSample": "t = GridSample(x, grid)",
     "GroupNormalization": "t = GroupNormalization <num_groups = 4> (x, gain, shift)",
     "If": "t = If <then_branch = a () => (float[16, 16, 12, 12] u) { u = Mul(x, k) },"
     "else_branch = b () => (float[16, 16, 12, 12] v) { v = Sin(x) }> (yes)",
