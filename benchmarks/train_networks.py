@@ -1,8 +1,9 @@
 """Time and memory of training steps of larger networks, against torch in eager mode.
 
-Three networks: ``cnn`` (three convolutions, two batch normalizations, two poolings, 32 x 32 pixels
-of one channel), ``encoder`` (a transformer block of width 128 and 4 heads over 64 places, with an
-embedding and a mean) and ``resnet18`` (on 32 x 32 pixels of three channels). Adam, cross-entropy.
+Four networks: ``mlp`` (784, 128 and 10 units), ``cnn`` (three convolutions, two batch
+normalizations, two poolings, 32 x 32 pixels of one channel), ``encoder`` (a transformer block of
+width 128 and 4 heads over 64 places, with an embedding and a mean) and ``resnet18`` (on 32 x 32
+pixels of three channels). Adam, cross-entropy.
 
 Every side runs in processes of its own, one after the other and again, on one thread; processor
 time is compared, which neighbours on a shared machine disturb least. Memory is what the process
@@ -27,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-NETWORKS = ("cnn", "encoder", "resnet18")
-STEPS = {"cnn": 40, "encoder": 40, "resnet18": 4}
-WARM = {"cnn": 5, "encoder": 5, "resnet18": 1}
+NETWORKS = ("mlp", "cnn", "encoder", "resnet18")
+STEPS = {"mlp": 1000, "cnn": 40, "encoder": 40, "resnet18": 4}
+WARM = {"mlp": 20, "cnn": 5, "encoder": 5, "resnet18": 1}
 WORDS, LENGTH, WIDTH, HEADS = 64, 64, 128, 4
 
 
@@ -74,12 +75,19 @@ def batch_of(network: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     labels = rng.integers(0, 10, size)
     if network == "encoder":
         return rng.integers(0, WORDS, (size, LENGTH)), labels
+    if network == "mlp":
+        return rng.random((size, 784), np.float32), labels
     channels = 1 if network == "cnn" else 3
     return rng.random((size, channels, 32, 32), np.float32), labels
 
 
 def layers(network: str) -> tuple[str, list[dict[str, Any]]]:
     """Return the input and the layers of a network in YAML's form."""
+    if network == "mlp":
+        return "x:float32[batch,784]", [
+            {"type": "dense", "units": 128, "activation": "relu"},
+            {"type": "dense", "units": 10},
+        ]
     if network == "cnn":
         return "x:float32[batch,1,32,32]", [
             {"type": "conv", "filters": 16, "kernel": 5, "padding": 2},
@@ -201,6 +209,8 @@ def torch_network(network: str) -> Any:
     """Return the same network as a module."""
     from torch import nn
 
+    if network == "mlp":
+        return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
     if network == "cnn":
         return nn.Sequential(
             nn.Conv2d(1, 16, 5, padding=2), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
