@@ -27,6 +27,7 @@ from onnxsmith.pipeline.quantization.search.proposals import (
     gentler,
     proposals,
     smaller,
+    stored,
     wider,
 )
 from onnxsmith.pipeline.quantization.search.scoring import Scorer, make_scorer
@@ -109,6 +110,9 @@ class _AutoSearch:
             layers = self._look_at_layers(static, base)
             if not static.allowed:
                 self._rescue(static, layers)
+        for name, proposal in stored(request):
+            maker.by_mode(name, proposal)
+        if static is not None:
             self._first_allowed(smaller(request))
         self._measure()
         return self._choose()

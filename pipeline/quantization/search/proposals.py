@@ -30,15 +30,19 @@ def proposals(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]
     if request.data is not None and request.scope == "auto":
         products = replace(request, mode="static", scope="products", max_drop=None)
         yield "static, inputs of products only", products
-    for bits in (8, 4):
-        name = f"weight-only, {bits} bits"
-        stored = replace(request, mode="weight-only", bits=bits, max_drop=None)
-        yield name, stored
-        if request.accuracy_level == 0 and request.form == "matmul-nbits":
-            yield f"{name}, products in int8", replace(stored, accuracy_level=_IN_INT8)
     for mode, precision in (("fp16", "float16"), ("bf16", "bfloat16")):
         if precision in request.target.precisions:
             yield mode, replace(request, mode=mode, max_drop=None)
+
+
+def stored(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:
+    """Yield ways to store weights in fewer bits and compute in float, or nearly so."""
+    for bits in (8, 4):
+        name = f"weight-only, {bits} bits"
+        asked = replace(request, mode="weight-only", bits=bits, max_drop=None)
+        yield name, asked
+        if request.accuracy_level == 0 and request.form == "matmul-nbits":
+            yield f"{name}, products in int8", replace(asked, accuracy_level=_IN_INT8)
 
 
 def gentler(request: QuantizeRequest) -> Iterator[tuple[str, QuantizeRequest]]:

@@ -166,8 +166,10 @@ def test_16_bits_rescue_what_8_lose_and_4_bits_come_last(
     assert result.after is not None
     assert result.after.metrics["accuracy"] >= 0.95
     names = list(verdicts(result))
-    assert names[-3:-1] == ["static, 16-bit activations", "static, int4 weights"]
-    assert names[-1] == "static, int4 weights, rounded to fit"
+    # What may be fast comes before what is only small.
+    late = ["static, 16-bit activations", "weight-only, 8 bits", "static, int4 weights"]
+    assert sorted(late, key=names.index) == late
+    assert names[-2:] == ["static, int4 weights", "static, int4 weights, rounded to fit"]
     assert result.search is not None
     scores = {trial.name: trial.score for trial in result.search.trials}
     assert scores["static, 16-bit activations"] >= scores["static"]
