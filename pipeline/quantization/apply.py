@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from onnxsmith.errors import RefusedError, SmithError
-from onnxsmith.passes.base import Pass
+from onnxsmith.passes.base import Pass, Samples
 from onnxsmith.passes.manager import PassManager, PipelineResult
+from onnxsmith.passes.quantization.calibration.samples import sample_count
 from onnxsmith.passes.verify import Verifier, make_verifier
 from onnxsmith.pipeline.quantization.job import Job
 from onnxsmith.pipeline.quantization.result import QuantizeResult
+
+# Each comparison runs the model on all of them: on 16, of BERT-base, they took half of the time.
+_ENOUGH = 8
 
 
 def apply_passes(job: Job, passes: Sequence[Pass], *, verify: bool = True) -> QuantizeResult:
@@ -36,14 +42,24 @@ def apply_passes(job: Job, passes: Sequence[Pass], *, verify: bool = True) -> Qu
 
 
 def _verifier(job: Job) -> tuple[Verifier | None, tuple[str, ...]]:
-    request = job.request
+    request, samples = job.request, job.samples
+    few = None if samples is None else partial(_few, samples)
     try:
-        verifier = make_verifier(job.artifact, job.samples, request.dims, request.seed)
-        return verifier, ()
+        return make_verifier(job.artifact, few, request.dims, request.seed), ()
     except SmithError as error:
         if job.source is not None:
             raise
         return None, (f"not verified: {error.message} ({error.hint})",)
+
+
+def _few(samples: Samples) -> Iterator[dict[str, Any]]:
+    """Yield batches until there are samples enough to compare models on."""
+    count = 0
+    for feeds in samples():
+        yield feeds
+        count += sample_count(feeds)
+        if count >= _ENOUGH:
+            return
 
 
 def _warnings(done: PipelineResult) -> tuple[str, ...]:
