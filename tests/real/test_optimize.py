@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from PIL import Image
+from tests.real.hearing import probabilities, speech
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.passes.observers import census
@@ -92,39 +93,6 @@ def test_ultraface_equals_its_simplified_sibling(models: Path, kind: str) -> Non
         assert np.abs(found[name] - array).max() <= 2e-5
     # onnxsim wrote the sibling.
     assert nodes(ours) <= nodes(theirs)
-
-
-def speech(material: Path, name: str) -> Array:
-    import wave
-
-    with wave.open(str(material / "real" / "datasets" / "speech_samples" / name)) as file:
-        assert (file.getframerate(), file.getnchannels()) == (16000, 1)
-        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-    return samples.astype(np.float32) / 32768
-
-
-def chunks(audio: Array) -> Iterator[Array]:
-    """Cut audio into windows of 512 samples, each with the 64 before it."""
-    context = np.zeros(64, np.float32)
-    for start in range(0, len(audio) - 511, 512):
-        window = np.concatenate([context, audio[start : start + 512]])
-        context = window[-64:]
-        yield window[None]
-
-
-def probabilities(artifact: Artifact, audio: Array) -> Array:
-    dtype = np.float16 if artifact.spec.input("input").dtype == "float16" else np.float32
-    state = np.zeros((2, 1, 128), dtype)
-    found = []
-    with Session(artifact, threads=1) as session:
-        for window in chunks(audio):
-            feeds = {"input": window.astype(dtype), "state": state}
-            if any(value.name == "sr" for value in session.spec.inputs):
-                feeds["sr"] = np.array(16000, np.int64)
-            outputs = list(session.run(feeds).values())
-            found.append(float(outputs[0].squeeze()))
-            state = outputs[1].astype(dtype)
-    return np.array(found)
 
 
 SPEECH_PROBABILITY = {
