@@ -15,6 +15,7 @@ RULES = {
     "Acos": "exponential:arc_cos",
     "Acosh": "exponential:area_cosh",
     "Add": "arithmetic:add",
+    "AffineGrid": "affine_grid:affine_grid",
     "Asin": "exponential:arc_sin",
     "Asinh": "exponential:area_sinh",
     "Atan": "exponential:arc_tan",

@@ -49,6 +49,7 @@ INPUTS: dict[str, Array] = {
     "rows": _floats(16, 12),
     "first": _floats(16, 12, 12),
     "grid": _floats(16, 12, 12, 2, low=-1.2),
+    "theta": _floats(16, 2, 3, low=-1.2),
     "places": RNG.integers(0, 8, 4096),
     "spots": RNG.integers(0, 8, (4096, 1)),
     "cells": RNG.integers(0, 8, (4096, 256)),
@@ -76,6 +77,7 @@ _TWOS = {
     name: f"t = {name}(x, k)" for name in ("Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub")
 }
 _MORE = {
+    "AffineGrid": "s = Constant <value_ints = [16, 1, 64, 64]> () t = AffineGrid(theta, s)",
     "Acosh": "e = Exp(x) t = Acosh(e)",
     "AveragePool": "t = AveragePool <kernel_shape = [3, 3], strides = [2, 1]> (x)",
     "BatchNormalization": "t = BatchNormalization(x, gain, shift, mean, spread)",

@@ -1,4 +1,4 @@
-"""Gradients of GridSample, by the image and by the places, against central differences."""
+"""Gradients of AffineGrid and GridSample, by the image and by the places."""
 
 from __future__ import annotations
 
@@ -31,6 +31,23 @@ def test_sampled_places(mode: str, padding: str, aligned: int) -> None:
     )
     # The evaluator computes some of it in float32: the runtime does not.
     check_gradients(model_of(text, 20), feeds, ["x", "g"], rtol=3e-5, runtime=True)
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("sizes", [(2, 1, 3, 4), (2, 1, 2, 3, 4)])
+def test_affine_grids(sizes: tuple[int, ...], aligned: int) -> None:
+    count = len(sizes) - 2
+    grid = ", ".join(["n", *(str(size) for size in sizes[2:]), str(count)])
+    text = (
+        f"g (float[n, {count}, {count + 1}] x, float[{grid}] k) => (float[{grid}] y)"
+        f"{{ s = Constant <value_ints = {list(sizes)}> ()"
+        f"t = AffineGrid <align_corners = {aligned}> (x, s) u = Sin(t) y = Mul(u, k) }}"
+    )
+    feeds = {
+        "x": RNG.normal(size=(2, count, count + 1)).astype(np.float32),
+        "k": RNG.normal(size=(2, *sizes[2:], count)).astype(np.float32),
+    }
+    check_gradients(model_of(text, 20), feeds, ["x"], rtol=3e-5, runtime=True)
 
 
 @pytest.mark.parametrize(
