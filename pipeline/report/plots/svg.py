@@ -134,7 +134,8 @@ def ticks(low: float, high: float, wanted: int) -> tuple[float, ...]:
     first, last = math.ceil(low / step), math.floor(high / step)
     if not 0 <= last - first <= 4 * wanted + 4:
         return (low,)
-    return tuple(i * step for i in range(first, last + 1))
+    # Rounding may carry a product beyond the end that it stands for.
+    return tuple(min(max(i * step, low), high) for i in range(first, last + 1))
 
 
 def log_ticks(low: float, high: float, wanted: int) -> tuple[float, ...]:
