@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxsmith.errors import SmithError
+from onnxsmith.inspection.census import count_weights
 from onnxsmith.spec import Dim, Kind, ModelSpec, ValueSpec
 from onnxsmith.storage.load import load_model, wrap_model
 from onnxsmith.storage.maps import map_types, value_type
@@ -119,19 +120,7 @@ class Artifact:
     @property
     def size_bytes(self) -> int:
         """Bytes of all weights, those of subgraphs, functions and Constant nodes included."""
-        nodes = [node for graph in self.model.graphs() for node in graph]
-        nodes += [node for function in self.model.functions.values() for node in function]
-        weights = [
-            value.const_value
-            for graph in self.model.graphs()
-            for value in graph.initializers.values()
-        ]
-        weights += [
-            node.attributes["value"].as_tensor()
-            for node in nodes
-            if node.op_type == "Constant" and "value" in node.attributes
-        ]
-        return sum(w.nbytes for w in weights if w is not None and w.dtype != ir.DataType.STRING)
+        return sum(total.bytes for total in count_weights(self.model).values())
 
     def clone(self) -> Artifact:
         """Return a copy whose graph may be edited; tensors are shared."""
