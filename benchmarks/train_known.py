@@ -16,12 +16,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from sources.two_layers import NAMES, RATE, STEPS, by_hand, network, samples
 
 from onnxsmith.artifact import Artifact
 from onnxsmith.pipeline.data import open_data
 from onnxsmith.pipeline.evaluation import evaluate
 from onnxsmith.pipeline.frontends.convert import convert
-from onnxsmith.pipeline.frontends.layers.description import Network, build
 from onnxsmith.pipeline.training.graphs import gradient_graph
 from onnxsmith.pipeline.training.losses.table import make_loss
 from onnxsmith.pipeline.training.optimizers.table import make_optimizer
@@ -29,9 +29,6 @@ from onnxsmith.pipeline.training.request import TrainRequest
 from onnxsmith.pipeline.training.stepper import StepOptions, Stepper
 from onnxsmith.pipeline.training.train import train
 from onnxsmith.runtime.session import Session
-
-RATE, STEPS = 0.5, 200
-NAMES = ("one.weight", "one.bias", "two.weight", "two.bias")
 
 
 def main() -> None:
@@ -73,21 +70,6 @@ def tuned(artifact: Artifact, data: str, rate: float) -> float:
     return train(artifact, request).epochs[-1].metrics["accuracy"]
 
 
-def network() -> Artifact:
-    """Return the network of two layers."""
-    layers = [
-        {"type": "dense", "units": 5, "activation": "tanh", "name": "one"},
-        {"type": "dense", "units": 2, "name": "two"},
-    ]
-    return build(Network.model_validate({"inputs": ["x:float32[batch,10]"], "layers": layers}))
-
-
-def samples() -> tuple[np.ndarray, np.ndarray]:
-    """Return made-up samples and their labels."""
-    x = np.random.default_rng(1).normal(size=(100, 10)).astype(np.float32)
-    return x, (x[:, :3].sum(1) + x[:, 3] * x[:, 4] > 0).astype(np.int64)
-
-
 def on_the_runtime() -> list[float]:
     """Return the loss of each step."""
     x, labels = samples()
@@ -100,25 +82,6 @@ def on_the_runtime() -> list[float]:
         for _ in range(STEPS):
             losses.append(stepper.gradient({"x": x}, labels))
             stepper.update(RATE)
-    return losses
-
-
-def by_hand() -> list[float]:
-    """Return the loss of each step of the same descent, in float64."""
-    x, labels = samples()
-    held = network().model.graph.initializers
-    w1, b1, w2, b2 = (held[name].const_value.numpy().astype(np.float64) for name in NAMES)
-    losses = []
-    for _ in range(STEPS):
-        h = np.tanh(x @ w1 + b1)
-        scores = h @ w2 + b2
-        share = np.exp(scores - scores.max(1, keepdims=True))
-        share /= share.sum(1, keepdims=True)
-        losses.append(float(-np.log(share[np.arange(100), labels]).mean()))
-        d2 = (share - np.eye(2)[labels]) / 100
-        d1 = d2 @ w2.T * (1 - h**2)
-        w1, b1 = w1 - RATE * x.T @ d1, b1 - RATE * d1.sum(0)
-        w2, b2 = w2 - RATE * h.T @ d2, b2 - RATE * d2.sum(0)
     return losses
 
 
