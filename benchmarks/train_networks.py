@@ -18,15 +18,13 @@ import argparse
 import json
 import os
 import resource
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sources.sides import medians, take_turns
 
 NETWORKS = ("mlp", "cnn", "encoder", "resnet18")
 STEPS = {"mlp": 1000, "cnn": 40, "encoder": 40, "resnet18": 4}
@@ -54,18 +52,11 @@ def main() -> None:
 
 def row(network: str, batch: int, rounds: int) -> str:
     """Return a line of the table: medians of each side, and of the rounds' ratios."""
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(rounds):
-        for side in SIDES:
-            command = [sys.executable, __file__, "--side", side]
-            command += ["--network", network, "--batch", str(batch)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found[side].append(json.loads(done.stdout.splitlines()[-1]))
+    found = take_turns(__file__, SIDES, network, batch, rounds)
     line = f"{network:9} {batch:5}"
     for figure in ("ms", "mb"):
-        ours, theirs = ([one[figure] for one in found[side]] for side in ("onnxsmith", "torch"))
-        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-        line += f"  {statistics.median(ours):12.1f}  {statistics.median(theirs):8.1f}  {ratio:8.2f}"
+        ours, theirs, ratio = medians(found, "onnxsmith", "torch", figure)
+        line += f"  {ours:12.1f}  {theirs:8.1f}  {ratio:8.2f}"
     return line
 
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 
+from sources.sides import medians, take_turns
 from train_networks import NETWORKS, run_onnxsmith
 
 SIDES = {"kept": (), "again": ("auto",)}
@@ -40,18 +38,11 @@ def main() -> None:
 
 def row(network: str, batch: int, rounds: int) -> str:
     """Return a line of the table: medians of each side, and of the rounds' ratios."""
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(rounds):
-        for side in SIDES:
-            command = [sys.executable, __file__, "--side", side]
-            command += ["--network", network, "--batch", str(batch)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found[side].append(json.loads(done.stdout.splitlines()[-1]))
+    found = take_turns(__file__, SIDES, network, batch, rounds)
     line = f"{network:9} {batch:5}"
     for figure in ("ms", "mb"):
-        kept, again = ([one[figure] for one in found[side]] for side in SIDES)
-        ratio = statistics.median(b / a for a, b in zip(kept, again, strict=True))
-        line += f"  {statistics.median(kept):7.1f}  {statistics.median(again):8.1f}  {ratio:5.2f}"
+        again, kept, ratio = medians(found, "again", "kept", figure)
+        line += f"  {kept:7.1f}  {again:8.1f}  {ratio:5.2f}"
     return line
 
 
