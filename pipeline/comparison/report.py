@@ -24,8 +24,7 @@ def comparison_report(
         second: The second model.
         result: What was found.
     """
-    if reference == candidate:
-        reference, candidate = f"{reference} (A)", f"{candidate} (B)"
+    reference, candidate = collect.told_apart(reference, candidate, ("A", "B"))
     return Report(
         f"{candidate} against {reference}",
         baseline=reference,

@@ -20,8 +20,7 @@ def quantization_report(
         artifact: The input.
         result: What was made of it.
     """
-    if source == product:
-        source, product = f"{source} (input)", f"{product} (result)"
+    source, product = collect.told_apart(source, product)
     scored = [(source, result.before), (product, result.after)]
     return Report(
         f"{source} quantized",

@@ -48,6 +48,15 @@ class Described(Protocol):
         """Return kind, name, size and options as JSON values."""
 
 
+def told_apart(
+    first: str, second: str, marks: tuple[str, str] = ("input", "result")
+) -> tuple[str, str]:
+    """Return two models' names, marked where they are the same."""
+    if first != second:
+        return first, second
+    return f"{first} ({marks[0]})", f"{second} ({marks[1]})"
+
+
 def facts(values: Mapping[str, Any], leave_out: Iterable[str] = ()) -> tuple[Fact, ...]:
     """Return one fact a key, nested objects as ``outer.inner``; empty values are left out."""
     skipped = set(leave_out)

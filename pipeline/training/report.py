@@ -21,8 +21,7 @@ def training_report(
         request: What was asked for.
         result: What came out.
     """
-    if source == product:
-        source, product = f"{source} (input)", f"{product} (result)"
+    source, product = collect.told_apart(source, product)
     return Report(
         f"{source} trained",
         baseline=source,
