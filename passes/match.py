@@ -189,6 +189,20 @@ def add_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
     return add_tensor(graph, ir.Tensor(array), name)  # ir.tensor() asks many types first
 
 
+def constant_node(array: Array, name: str) -> ir.Node:
+    """Return a Constant, in no graph yet: for functions, and for graphs that may be bodies.
+
+    Args:
+        array: What it is.
+        name: What to call its output.
+    """
+    node = ir.node("Constant", [], {"value": ir.Tensor(array)})
+    value = node.outputs[0]
+    value.name, value.shape = name, ir.Shape(array.shape)
+    value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    return node
+
+
 def add_tensor(graph: ir.Graph, tensor: ir.TensorProtocol, name: str) -> ir.Value:
     """Add an initializer that is a tensor already; see :func:`add_constant`."""
     free, count = name, 1

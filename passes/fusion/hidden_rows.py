@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxsmith.passes.match import (
     Array,
     array_of,
+    constant_node,
     int_attribute,
     made_by,
     only_user,
@@ -141,14 +142,11 @@ def _is_all(value: ir.Value | None, number: float) -> bool:
 
 
 def _constant(before: ir.Node, array: Array, name: str) -> ir.Value:
-    node = ir.node("Constant", [], {"value": ir.Tensor(array)})
-    value = node.outputs[0]
-    value.name, value.shape = name, ir.Shape(array.shape)
-    value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    node = constant_node(array, name)
     graph = before.graph
     assert graph is not None  # made_by() looked
     graph.insert_before(before, node)
-    return value
+    return node.outputs[0]
 
 
 def _insert(

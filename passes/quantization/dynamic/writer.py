@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from onnxsmith.passes.match import Array, add_constant, ints_attribute, made_by, tensor_of
+from onnxsmith.passes.match import (
+    Array,
+    add_constant,
+    constant_node,
+    ints_attribute,
+    made_by,
+    tensor_of,
+)
 from onnxsmith.passes.quantization.dynamic.tied import ProductWeight, find_tied
 from onnxsmith.passes.quantization.integer_weight import (
     FULL_RANGE,
@@ -165,12 +172,9 @@ class Writer:
         """Return a new constant: an initializer, or in functions, which have none, a node."""
         if isinstance(self.root, ir.Graph):
             return add_constant(self.root, array, name)
-        node = ir.node("Constant", [], {"value": ir.Tensor(array)})
-        result = node.outputs[0]
-        result.name, result.shape = name, ir.Shape(array.shape)
-        result.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        node = constant_node(array, name)
         self.root.insert_before(self.root[0], node)
-        return result
+        return node.outputs[0]
 
 
 def weight_of(value: ir.Value | None) -> Weight:
