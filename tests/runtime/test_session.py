@@ -21,7 +21,7 @@ from onnxsmith.runtime.session import (
     session_options,
     travelling_settings,
 )
-from onnxsmith.runtime.settings import SETTINGS_KEY
+from onnxsmith.runtime.settings import DISABLED_KEY, SETTINGS_KEY
 
 Load = Callable[..., Artifact]
 Parse = Callable[..., onnx.ModelProto]
@@ -185,6 +185,16 @@ def test_settings_that_choose_optimisations_travel(load_text: Load) -> None:
         assert options.get_session_config_entry(key) == value
     with Session(artifact) as session:
         session.run({"x": X, "k": K})
+
+
+def test_training_leaves_off_what_the_model_has_off(load_text: Load) -> None:
+    artifact = with_settings(load_text(TEXT), json.dumps({DISABLED_KEY: "MatMulAddFusion"}))
+    with Session(artifact, lean=True) as session:
+        options = session._session.get_session_options()
+    names = options.get_session_config_entry(DISABLED_KEY).split(";")
+    assert "MatMulAddFusion" in names
+    assert "EliminateDropout" in names
+    assert "" not in names
 
 
 @pytest.mark.parametrize(

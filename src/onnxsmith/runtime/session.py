@@ -22,6 +22,7 @@ from onnxsmith.numerics import numpy_dtype
 from onnxsmith.runtime.memory import View, release_free_memory
 from onnxsmith.runtime.providers import CPU, missing_provider, provider_name, resolve_providers
 from onnxsmith.runtime.settings import (
+    DISABLED_KEY,
     LEVEL_KEY,
     LEVELS,
     NHWC_KEY,
@@ -35,7 +36,6 @@ from onnxsmith.target import TARGETS, Target
 
 Array = np.ndarray[Any, Any]
 
-_DISABLED_KEY = "optimization.disable_specified_optimizers"
 _CHANGES_TRAINING = (
     "BiasDropoutFusion", "BiasGeluFusion", "BiasSkipLayerNormFusion", "EliminateDropout",
     "FastGeluFusion", "GeluFusionL1", "GeluFusionL2", "LayerNormFusionL1", "LayerNormFusionL2",
@@ -112,7 +112,9 @@ class Session:
         options = session_options(artifact, threads=threads, optimize=optimize, spin=spin)
         if lean:
             options.enable_mem_pattern = False
-            options.add_session_config_entry(_DISABLED_KEY, ";".join(_CHANGES_TRAINING))
+            own = travelling_settings(artifact).get(DISABLED_KEY, "").split(";")
+            left = [name for name in (*own, *_CHANGES_TRAINING) if name]
+            options.add_session_config_entry(DISABLED_KEY, ";".join(dict.fromkeys(left)))
             nodes = ir.traversal.RecursiveGraphIterator(artifact.model.graph)
             if not any(node.op_type == "Conv" for node in nodes):
                 options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
